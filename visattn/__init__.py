@@ -1,0 +1,95 @@
+"""visattn shows where a vision model looks.
+
+The public names are loaded on first use: importing visattn imports neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visattn.capture import AttentionRecord, capture
+    from visattn.errors import (
+        CaptureError,
+        ConfigError,
+        ImageError,
+        ModelError,
+        TargetError,
+        UnsupportedMethodError,
+        VisattnError,
+        WeightsError,
+    )
+    from visattn.explanation import explain
+    from visattn.geometry import Geometry
+    from visattn.images import Image, load_image
+    from visattn.inspection import inspect_model
+    from visattn.methods import list_methods
+    from visattn.models import Model, list_models, load_model
+    from visattn.query import Pixel
+    from visattn.saliency import SaliencyMap
+    from visattn.targets import SimilarityTarget
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AttentionRecord": "capture",
+    "CaptureError": "errors",
+    "ConfigError": "errors",
+    "Geometry": "geometry",
+    "Image": "images",
+    "ImageError": "errors",
+    "Model": "models",
+    "ModelError": "errors",
+    "Pixel": "query",
+    "SaliencyMap": "saliency",
+    "SimilarityTarget": "targets",
+    "TargetError": "errors",
+    "UnsupportedMethodError": "errors",
+    "VisattnError": "errors",
+    "WeightsError": "errors",
+    "capture": "capture",
+    "explain": "explanation",
+    "inspect_model": "inspection",
+    "list_methods": "methods",
+    "list_models": "models",
+    "load_image": "images",
+    "load_model": "models",
+}
+
+__all__ = [
+    "AttentionRecord",
+    "CaptureError",
+    "ConfigError",
+    "Geometry",
+    "Image",
+    "ImageError",
+    "Model",
+    "ModelError",
+    "Pixel",
+    "SaliencyMap",
+    "SimilarityTarget",
+    "TargetError",
+    "UnsupportedMethodError",
+    "VisattnError",
+    "WeightsError",
+    "capture",
+    "explain",
+    "inspect_model",
+    "list_methods",
+    "list_models",
+    "load_image",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'visattn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"visattn.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
