@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visattn.capture import AttentionRecord, capture
     from visattn.errors import (
         CaptureError,
         ConfigError,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from visattn.inspection import inspect_model
     from visattn.methods import list_methods
     from visattn.models import Model, list_models, load_model
+    from visattn.observation import AttentionRecord, capture
     from visattn.query import Pixel
     from visattn.saliency import SaliencyMap
     from visattn.targets import SimilarityTarget
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AttentionRecord": "capture",
+    "AttentionRecord": "observation",
     "CaptureError": "errors",
     "ConfigError": "errors",
     "Geometry": "geometry",
@@ -48,7 +48,7 @@ _HOMES = {
     "UnsupportedMethodError": "errors",
     "VisattnError": "errors",
     "WeightsError": "errors",
-    "capture": "capture",
+    "capture": "observation",
     "explain": "explanation",
     "inspect_model": "inspection",
     "list_methods": "methods",

@@ -153,12 +153,14 @@ class Geometry:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Geometry:
         """Rebuild a geometry from `as_dict`."""
-        sizes = (Size(*map(int, stored[name])) for name in ("grid", "input", "original"))
-        chains = (
+        grid, size, original = (
+            Size(*map(int, stored[name])) for name in ("grid", "input", "original")
+        )
+        to_input, to_original = (
             Affine((float(a), float(b)), (float(c), float(d)))
             for a, b, c, d in (stored["grid_to_input"], stored["input_to_original"])
         )
-        return cls(*sizes, *chains)
+        return cls(grid, size, original, to_input, to_original)
 
     @staticmethod
     def _box(chain: Affine, size: Size) -> Box:

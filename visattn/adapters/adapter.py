@@ -1,0 +1,81 @@
+"""Adapter: what visattn must know about one architecture family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from visattn.adapters.chain import Chain
+from visattn.adapters.layout import TokenLayout
+from visattn.images import Size
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a module tree where an activation can be read.
+
+    Attributes:
+        module: dotted name.
+        side: whether the module's first input or its output is meant.
+        axes: ``tokens`` for (batch, token, channel), ``channels_first`` for (batch, channel, row,
+            col).
+    """
+
+    module: str
+    side: Literal["input", "output"]
+    axes: Literal["tokens", "channels_first"]
+
+    def __str__(self) -> str:
+        return f"{self.side} of {self.module}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why something does not exist for a model, and what would work instead."""
+
+    reason: str
+
+
+class Adapter(ABC):
+    """Facts about one model, read from its own attributes.
+
+    A family is one file with one subclass, decorated with `visattn.adapters.ADAPTERS.register`.
+    """
+
+    family: ClassVar[str]
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    @classmethod
+    @abstractmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Return whether the family's facts hold for ``module``."""
+
+    @abstractmethod
+    def chain(self, size: Size) -> Chain | Refusal:
+        """Return the walk from head to token grid for an input of ``size``, or why there is none.
+
+        ``size`` is the height and width of the model's input in pixels.
+        """
+
+    @abstractmethod
+    def layout(self, size: Size) -> TokenLayout | Refusal:
+        """Return what the tokens of the stream mean for an input of ``size``, or why nothing."""
+
+    @abstractmethod
+    def cam_site(self) -> Site | Refusal:
+        """Return the activation that class activation maps use by default."""
+
+    @abstractmethod
+    def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
+        """Return the natural grid of maps and the size of its cells in input pixels."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, 0 for a model without classifier, None where it is not known."""
+        found = getattr(self.module, "num_classes", None)
+        return found if isinstance(found, int) else None

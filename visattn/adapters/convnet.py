@@ -1,0 +1,55 @@
+"""Convolutional networks that end in a global pool over their last feature map."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from visattn.adapters.adapter import Adapter, Refusal, Site
+from visattn.adapters.chain import Chain
+from visattn.adapters.layout import TokenLayout
+from visattn.adapters.registry import ADAPTERS
+from visattn.images import Size
+
+POOLS = ("global_pool", "head.global_pool", "avgpool")
+
+
+@ADAPTERS.register("convnet")
+class ConvNetAdapter(Adapter):
+    """Any module with convolutions, no transformer blocks, and a named global pool."""
+
+    family = "convnet"
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Match modules whose global pool receives a feature map."""
+        names = dict(module.named_modules())
+        convolutional = any(isinstance(part, nn.Conv2d) for part in names.values())
+        return convolutional and "blocks.0.attn" not in names and any(p in names for p in POOLS)
+
+    def chain(self, size: Size) -> Chain | Refusal:
+        """Refuse: there are no attention operations to walk."""
+        del size
+        return self._refusal()
+
+    def layout(self, size: Size) -> TokenLayout | Refusal:
+        """Refuse: there are no tokens."""
+        del size
+        return self._refusal()
+
+    def cam_site(self) -> Site | Refusal:
+        """Return the feature map that enters the global pool."""
+        names = dict(self.module.named_modules())
+        return Site(next(p for p in POOLS if p in names), "input", "channels_first")
+
+    def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
+        """Return the grid of the last stage, from timm's ``feature_info`` where it exists."""
+        info = getattr(self.module, "feature_info", None)
+        stride = int(info[-1]["reduction"]) if isinstance(info, list) and info else 32
+        grid = Size(-(-size.height // stride), -(-size.width // stride))
+        return grid, (size.height / grid.height, size.width / grid.width)
+
+    def _refusal(self) -> Refusal:
+        return Refusal(
+            f"{type(self.module).__name__} has no attention operations over tokens; "
+            "class activation maps and gradient methods apply"
+        )

@@ -1,0 +1,31 @@
+"""Distilled DeiT (Touvron et al., ICML 2021): class and distillation token, two averaged heads."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from visattn.adapters.chain import Readout
+from visattn.adapters.layout import TokenLayout
+from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.vision_transformer import VisionTransformerAdapter
+
+
+@ADAPTERS.register("deit")
+class DistilledAdapter(VisionTransformerAdapter):
+    """timm ``VisionTransformerDistilled``."""
+
+    family = "deit"
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Match timm vision transformers with a distillation token."""
+        plain = hasattr(module, "blocks") and hasattr(module, "patch_embed")
+        return plain and hasattr(module, "dist_token")
+
+    def prefix(self) -> tuple[str, ...]:
+        """Name the two prefix tokens."""
+        return ("class", "distillation")
+
+    def readout(self, layout: TokenLayout) -> Readout:
+        """Return the mean of both tokens: at inference timm averages the two heads."""
+        return Readout("mean of class and distillation token", layout.one(0, 1))

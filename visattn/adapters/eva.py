@@ -1,0 +1,33 @@
+"""EVA, EVA-02, DINOv3, Perception Encoder and other rotary ViTs of timm's ``eva`` file."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from visattn.adapters.chain import Readout
+from visattn.adapters.layout import TokenLayout
+from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.vision_transformer import VisionTransformerAdapter, is_instance
+
+
+@ADAPTERS.register("eva")
+class EvaAdapter(VisionTransformerAdapter):
+    """timm ``Eva``: class and register tokens are optional parameters."""
+
+    family = "eva"
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Match timm's class and its subclasses."""
+        return is_instance(module, "timm.models.eva", "Eva")
+
+    def prefix(self) -> tuple[str, ...]:
+        """Name the prefix tokens in their order."""
+        count = 0 if self.vit.reg_token is None else self.vit.reg_token.shape[1]
+        registers = tuple(f"register {i + 1}" for i in range(count))
+        return registers if self.vit.cls_token is None else ("class", *registers)
+
+    def attention_pool(self, layout: TokenLayout, with_prefix: bool) -> Readout:
+        """Return the attention pool's read-out; in this family it attends to prefix tokens too."""
+        del with_prefix
+        return super().attention_pool(layout, with_prefix=True)

@@ -1,0 +1,145 @@
+"""Plain vision transformers of timm: ViT, AugReg, DINOv2, DeiT III, CLIP, SigLIP, FlexiViT, ...
+
+Tokens run ``[class?, registers..., patches in row-major order]`` through all blocks. The head reads
+the class token, an average, or an attention pool with a latent query.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from torch import nn
+
+from visattn.adapters.adapter import Adapter, Refusal, Site
+from visattn.adapters.chain import Chain, Readout
+from visattn.adapters.layout import TokenLayout
+from visattn.adapters.registry import ADAPTERS
+from visattn.images import Size
+
+
+def is_instance(module: nn.Module, home: str, *names: str) -> bool:
+    """Return whether ``module`` is of a class of ``home``, without importing that library."""
+    loaded = sys.modules.get(home)
+    return loaded is not None and isinstance(module, tuple(getattr(loaded, n) for n in names))
+
+
+def residual_blocks(blocks: Any, attention: str = "attn") -> tuple[tuple[str, ...], ...] | Refusal:
+    """Name the attention operations of a list of timm transformer blocks, or say why not."""
+    found = []
+    for index, block in enumerate(blocks):
+        kind = type(block).__name__
+        if any(type(part).__name__.startswith("Diff") for part in block.modules()):
+            return Refusal(
+                f"blocks.{index} ({kind}) computes differential attention, the difference of two "
+                "softmax maps, which is not a row-stochastic operator over tokens"
+            )
+        if hasattr(block, "attns"):
+            count = len(block.attns)
+            found.append(tuple(f"blocks.{index}.attns.{i}.{attention}" for i in range(count)))
+        elif hasattr(block, attention):
+            found.append((f"blocks.{index}.{attention}",))
+        else:
+            found.append((f"blocks.{index}",))
+    return tuple(found)
+
+
+def token_cam_site(blocks: Any) -> Site:
+    """Return the tokens that enter the last attention: the latest that still reach every head.
+
+    Patch tokens behind the last block get no gradient in a model that pools its class token.
+    """
+    last = len(blocks) - 1
+    kind = type(blocks[last]).__name__
+    for norm in ("norm1", "in_norm"):
+        if hasattr(blocks[last], norm) and "Post" not in kind:
+            return Site(f"blocks.{last}.{norm}", "output", "tokens")
+    return Site(f"blocks.{last}", "input", "tokens")
+
+
+@ADAPTERS.register("vision_transformer")
+class VisionTransformerAdapter(Adapter):
+    """timm ``VisionTransformer`` without a distillation token."""
+
+    family = "vision_transformer"
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Match timm's class and its subclasses, except distilled and hybrid ones."""
+        return is_instance(
+            module, "timm.models.vision_transformer", "VisionTransformer"
+        ) and not hasattr(module, "dist_token")
+
+    @property
+    def vit(self) -> Any:
+        """The module, whose attributes timm defines."""
+        return self.module
+
+    def prefix(self) -> tuple[str, ...]:
+        """Name the prefix tokens in their order."""
+        registers = tuple(f"register {i + 1}" for i in range(self.vit.num_reg_tokens))
+        return ("class", *registers) if self.vit.has_class_token else registers
+
+    def layout(self, size: Size) -> TokenLayout:
+        """Return the layout of the token stream for an input of ``size``."""
+        return TokenLayout(self.prefix(), *self.grid(size))
+
+    def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
+        """Return the patch grid, from the patch embedding's own arithmetic."""
+        embed = self.vit.patch_embed
+        if getattr(self.vit, "dynamic_img_size", False):
+            grid = Size(*map(int, embed.dynamic_feat_size(tuple(size))))
+        else:
+            grid = Size(*map(int, embed.grid_size))
+        height, width = embed.feat_ratio(as_scalar=False)
+        return grid, (float(height), float(width))
+
+    def chain(self, size: Size) -> Chain | Refusal:
+        """Return the blocks in order and the read-out of the pooling really used."""
+        blocks = residual_blocks(self.vit.blocks)
+        if isinstance(blocks, Refusal):
+            return blocks
+        layout = self.layout(size)
+        readout = self.readout(layout)
+        return readout if isinstance(readout, Refusal) else Chain(layout, readout, blocks)
+
+    def readout(self, layout: TokenLayout) -> Readout | Refusal:
+        """Return which tokens the head reads."""
+        with_prefix = bool(getattr(self.vit, "pool_include_prefix", False))
+        if getattr(self.vit, "attn_pool", None) is not None:
+            return self.attention_pool(layout, with_prefix)
+        return pooled_readout(layout, self.vit.global_pool, with_prefix)
+
+    def attention_pool(self, layout: TokenLayout, with_prefix: bool) -> Readout:
+        """Return the read-out of an attention-pooling head: its latent query, or all tokens."""
+        pool = self.vit.attn_pool
+        first = 0 if with_prefix else len(layout.prefix)
+        latents = getattr(pool, "latent_len", None)
+        queries = latents or (layout.tokens if with_prefix else layout.patches)
+        probe = TokenLayout((), Size(1, queries), layout.cell)
+        row = probe.one(0) if pool.pool == "token" else probe.uniform()
+        what = "latent query" if latents else "refined tokens"
+        return Readout(f"attention pool ({what})", row, "attn_pool", first)
+
+    def cam_site(self) -> Site | Refusal:
+        """Return the normalised tokens that enter the last attention."""
+        return token_cam_site(self.vit.blocks)
+
+
+def pooled_readout(layout: TokenLayout, pool: str, with_prefix: bool = False) -> Readout | Refusal:
+    """Return the read-out of timm's ``token`` and ``avg`` pooling, or why there is none."""
+    if pool == "token":
+        return Readout("class token", layout.one(0))
+    if pool == "avg" and with_prefix:
+        return Readout("mean of all tokens", layout.uniform(prefix=True))
+    if pool == "avg":
+        return Readout("mean of patch tokens", layout.uniform())
+    if pool in ("max", "avgmax"):
+        return Refusal(
+            f"the head takes a maximum over tokens (global_pool={pool!r}), so no fixed row of "
+            "tokens is what it reads; choose one with query='mean', 'cls' or (row, col)"
+        )
+    return Refusal(
+        f"the head does not pool its tokens (global_pool={pool!r}); choose a query: 'cls', 'mean' "
+        "or (row, col)"
+    )

@@ -1,0 +1,68 @@
+"""``visattn explain``: one image, one method, one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visattn.cli.options import (
+    Device,
+    ImageSize,
+    ModelName,
+    Weights,
+    options_of,
+    size_of,
+    target_of,
+    weights_of,
+)
+from visattn.errors import ConfigError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".npz")
+
+
+def command(
+    image: Annotated[Path, typer.Argument(help="A photograph.")],
+    model: ModelName,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Picture (.png .jpg .webp .pdf .svg) or .npz.")
+    ],
+    method: Annotated[
+        str, typer.Option(help="A name of 'visattn methods', or auto.")
+    ] = "auto",
+    target: Annotated[
+        str | None,
+        typer.Option(help="Class index, label, top1..top5, or embedding; default: predicted class."),
+    ] = None,
+    option: Annotated[
+        list[str], typer.Option("--option", "-O", help="Method option, e.g. start_layer=2.")
+    ] = [],  # noqa: B006  typer copies it
+    style: Annotated[
+        list[str], typer.Option("--style", "-S", help="Style option, e.g. colormap=viridis.")
+    ] = [],  # noqa: B006
+    weights: Weights = "pretrained",
+    image_size: ImageSize = None,
+    device: Device = "auto",
+) -> None:
+    """Explain one image and write the picture, or the raw map as .npz."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {out.name}: choose one of {', '.join(SUFFIXES)}.")
+    from visattn.explanation import explain
+    from visattn.models import load_model
+    from visattn.overlay import Style, write
+
+    drawn = Style.create(**{"caption": True, "colorbar": True, **options_of(style)})
+    loaded = load_model(
+        model, weights=weights_of(weights), image_size=size_of(image_size), device=device
+    )
+    (found,) = explain(
+        loaded, str(image), method=method, target=target_of(target), **options_of(option)
+    )
+    if out.suffix.lower() == ".npz":
+        found.save(out)
+    else:
+        write(found, out, drawn)
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(str(out))

@@ -1,0 +1,23 @@
+"""``visattn inspect``: what visattn knows about a model."""
+
+from __future__ import annotations
+
+import typer
+
+from visattn.cli.options import Device, ImageSize, ModelArgument, Weights, size_of, weights_of
+
+
+def command(
+    model: ModelArgument,
+    weights: Weights = "pretrained",
+    image_size: ImageSize = None,
+    device: Device = "auto",
+) -> None:
+    """Show a model's layers, tokens, read-out and applicable methods, and prove the capture."""
+    from visattn.inspection import inspect_model
+    from visattn.models import load_model
+
+    loaded = load_model(
+        model, weights=weights_of(weights), image_size=size_of(image_size), device=device
+    )
+    typer.echo(str(inspect_model(loaded)))

@@ -1,0 +1,286 @@
+"""explain: images in, saliency maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+import visattn
+from visattn.errors import UnsupportedMethodError, VisattnError
+from visattn.images import Size
+from visattn.methods import Maps, Method, get_method
+from visattn.models import Model, Prepared, load_model
+from visattn.models.inputs import prepare_all
+from visattn.observation import record_pass
+from visattn.observation.passes import NOTHING, Passed
+from visattn.saliency import SaliencyMap, Target
+from visattn.sinks import attention_statistics
+from visattn.statistics import no_signal, summary
+from visattn.targets import predictions
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One method with its target and options."""
+
+    method: str
+    target: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request that applies to the model: its place in the answer and the method built."""
+
+    place: int
+    request: Request
+    method: Method
+
+
+def explain(
+    model: Model | nn.Module | str,
+    images: Any,
+    *,
+    method: str = "auto",
+    target: Any = None,
+    query: Any = None,
+    layers: Any = None,
+    heads: Any = "mean",
+    batch_size: int | None = None,
+    **options: Any,
+) -> list[SaliencyMap]:
+    """Explain where a model looks, one map per image.
+
+    Args:
+        model: from `visattn.load_model`, or an ``nn.Module``, or a name.
+        images: a path, Pillow image, uint8 array (height, width, 3) in RGB, a list of those, or a
+            preprocessed float tensor (batch, channel, row, col).
+        method: a name of `visattn.list_methods`; ``auto`` is `automatic_method`.
+        target: what a class-specific method explains: None (the predicted class), an index, a
+            label, ``top1`` to ``top5``, ``embedding`` (the image's own embedding), a callable
+            ``outputs (batch, ...) -> scores (batch,)``, a `visattn.SimilarityTarget`, or a list
+            with one of these per image. Class-agnostic methods refuse a target.
+        query: None (the tokens that the head really reads), ``cls``, ``mean``, a patch (row, col)
+            or `visattn.Pixel`.
+        layers: None, an int, a slice or a list of ints; negative ones count from the end.
+        heads: ``mean``, ``max``, ``min``, an int or a list.
+        batch_size: images per pass; 8 by default.
+        **options: parameters of the method.
+
+    Raises:
+        ImageError: an image cannot be read.
+        TargetError: the target does not fit the model.
+        UnsupportedMethodError: the method does not apply to the model, or has no such option.
+        CaptureError: no attention was observed.
+    """
+    known = model if isinstance(model, Model) else load_model(model)
+    prepared = prepare_all(known, images)
+    name = automatic_method(known, target) if method == "auto" else method
+    given = {"query": query, "layers": layers, "heads": None if heads == "mean" else heads}
+    chosen = {**{key: value for key, value in given.items() if value is not None}, **options}
+    size = batch_size or BATCH_SIZE
+    maps = []
+    for start in range(0, len(prepared), size):
+        part = prepared[start : start + size]
+        wanted = _part_of_targets(target, start, len(part), len(prepared))
+        for (result,) in explain_batch(known, part, [Request(name, wanted, chosen)]):
+            if isinstance(result, VisattnError):
+                raise result
+            maps.append(result)
+    return maps
+
+
+def automatic_method(model: Model, target: Any = None) -> str:
+    """Return the method that ``auto`` stands for.
+
+    ``gradcam`` for models without token attention; ``gae`` where there is a class or a target to
+    explain; else ``rollout``. The choice follows the literature and is not yet backed by our own
+    measurements.
+    """
+    size = model.input_size
+    if size is None or get_method("rollout")().refusal(model.adapter, size):
+        return "gradcam"
+    return "gae" if model.has_classifier or target is not None else "rollout"
+
+
+def explain_batch(
+    model: Model, prepared: Sequence[Prepared], requests: Sequence[Request]
+) -> list[list[SaliencyMap | VisattnError]]:
+    """Answer several requests on one batch with as few passes as possible.
+
+    Requests with the same target share one forward and backward pass, and class-agnostic ones ride
+    along. Returns, for each image, one result per request in their order; a request that does not
+    apply is answered by its error, in place.
+    """
+    size = Size(*map(int, prepared[0].tensor.shape[-2:]))
+    answers: list[list[SaliencyMap | VisattnError]] = [[] for _ in requests]
+    jobs = []
+    for place, request in enumerate(requests):
+        try:
+            jobs.append(Job(place, request, _method(model, request, size)))
+        except VisattnError as error:
+            answers[place] = [error] * len(prepared)
+    for group in _groups(jobs):
+        _answer(model, prepared, group, answers)
+    return [list(results) for results in zip(*answers, strict=True)]
+
+
+def _method(model: Model, request: Request, size: Size) -> Method:
+    kind = get_method(request.method)
+    method = kind.create(request.method, dict(request.options))
+    if not kind.class_specific and request.target is not None:
+        raise UnsupportedMethodError(
+            f"{request.method} is class-agnostic: its map is the same for every target, so it "
+            f"refuses target={request.target!r}. Class-specific methods are "
+            f"{', '.join(_class_specific())}."
+        )
+    reason = method.refusal(model.adapter, size)
+    if reason:
+        raise UnsupportedMethodError(f"{request.method} does not apply to {model.name}: {reason}.")
+    return method
+
+
+def _class_specific() -> list[str]:
+    return [name for name in visattn.list_methods() if get_method(name).class_specific]
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Group class-specific jobs by target; class-agnostic ones join the first group."""
+    groups: list[list[Job]] = []
+    for job in (job for job in jobs if job.method.class_specific):
+        for group in groups:
+            if _same(group[0].request.target, job.request.target):
+                group.append(job)
+                break
+        else:
+            groups.append([job])
+    agnostic = [job for job in jobs if not job.method.class_specific]
+    if groups:
+        groups[0].extend(agnostic)
+        return groups
+    return [agnostic] if agnostic else []
+
+
+def _same(one: Any, other: Any) -> bool:
+    plain = (str, int, type(None))
+    return one is other or (isinstance(one, plain) and type(one) is type(other) and one == other)
+
+
+def _answer(
+    model: Model,
+    prepared: Sequence[Prepared],
+    jobs: Sequence[Job],
+    answers: list[list[SaliencyMap | VisattnError]],
+) -> None:
+    """Run one pass for a group of jobs; if its target fails, the class-agnostic ones still run."""
+    specific = [job for job in jobs if job.method.class_specific]
+    agnostic = [job for job in jobs if not job.method.class_specific]
+    try:
+        passed = _pass(model, prepared, jobs)
+    except VisattnError as error:
+        for job in specific or jobs:
+            answers[job.place] = [error] * len(prepared)
+        if specific and agnostic:
+            _answer(model, prepared, agnostic, answers)
+        return
+    for job in jobs:
+        try:
+            answers[job.place] = list(_maps(model, prepared, job, passed))
+        except VisattnError as error:
+            answers[job.place] = [error] * len(prepared)
+
+
+def _pass(model: Model, prepared: Sequence[Prepared], jobs: Sequence[Job]) -> Passed:
+    specific = [job for job in jobs if job.method.class_specific]
+    sites = {site: None for job in jobs for site in job.method.sites(model.adapter)}
+    return record_pass(
+        model,
+        prepared,
+        target=specific[0].request.target if specific else NOTHING,
+        attention=any(job.method.attention for job in jobs),
+        sites=list(sites),
+    )
+
+
+def _maps(
+    model: Model, prepared: Sequence[Prepared], job: Job, passed: Passed
+) -> list[SaliencyMap]:
+    record = passed.record
+    grid, cell = model.adapter.grid(record.size)
+    found = job.method(record, [item.geometry.with_grid(grid, cell) for item in prepared])
+    values = found.values.detach().float().cpu().numpy()
+    attention = attention_statistics(record) if job.method.attention else None
+    firsts = predictions(model, record.outputs)
+    maps = []
+    for index, item in enumerate(prepared):
+        extra = attention[index] if attention else {"prefix_mass": None, "outlier_tokens": None}
+        target = passed.targets[index] if job.method.class_specific else None
+        maps.append(
+            SaliencyMap(
+                grid=values[index],
+                geometry=item.geometry.with_grid(Size(*values[index].shape), found.cell),
+                method=job.request.method,
+                model=model.name,
+                signed=job.method.signed,
+                target=target,
+                prediction=firsts[index],
+                warnings=_warnings(values[index], found, index, item, target),
+                statistics={**summary(values[index]), **extra},
+                provenance=_provenance(model, job, found, index, item),
+                photo=item.image if item.image.path is None else None,
+            )
+        )
+    return maps
+
+
+def _warnings(
+    values: Any, found: Maps, index: int, item: Prepared, target: Target | None
+) -> tuple[str, ...]:
+    notes = list(found.warnings[index]) if found.warnings else []
+    reason = no_signal(values)
+    if reason:
+        notes.append(f"no signal: {reason}")
+    if target is not None and target.probability is not None and target.probability < 0.01:
+        notes.append(f"the model gives {target.label} only {target.probability:.2%}")
+    return (*notes, *item.image.notes)
+
+
+def _provenance(model: Model, job: Job, found: Maps, index: int, item: Prepared) -> dict[str, Any]:
+    import timm
+    import torch
+
+    return {
+        "visattn": visattn.__version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "model": model.facts(),
+        "options": {key: _plain(value) for key, value in job.method.options().items()},
+        "target": _plain(job.request.target),
+        "image": {
+            "path": None if item.image.path is None else str(item.image.path),
+            "sha256": item.image.sha256,
+        },
+        **found.facts,
+        **(found.measured[index] if found.measured else {}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold: itself, or its description."""
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return repr(value)
+
+
+def _part_of_targets(target: Any, start: int, length: int, total: int) -> Any:
+    """Return the targets of one batch; a list of the wrong length is passed on to be refused."""
+    if isinstance(target, (list, tuple)) and len(target) == total:
+        return list(target[start : start + length])
+    return target

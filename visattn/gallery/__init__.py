@@ -1,0 +1,27 @@
+"""Galleries: a folder of photos, explained, drawn and laid out on one page."""
+
+from __future__ import annotations
+
+from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
+from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
+from visattn.gallery.manifest import Entry, Manifest
+from visattn.gallery.resolve import load_config, resolve_config
+from visattn.gallery.run import run_gallery
+from visattn.gallery.store import Store
+from visattn.gallery.summary import Summary
+
+__all__ = [
+    "Engine",
+    "Entry",
+    "GalleryConfig",
+    "LoadedModel",
+    "Manifest",
+    "MethodConfig",
+    "ModelConfig",
+    "Store",
+    "Summary",
+    "TorchEngine",
+    "load_config",
+    "resolve_config",
+    "run_gallery",
+]

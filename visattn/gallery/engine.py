@@ -1,0 +1,129 @@
+"""The engine: the only place where a gallery meets models and methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visattn.errors import ConfigError, UnsupportedMethodError, VisattnError
+from visattn.gallery.config import MethodConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from visattn.explanation import Request
+    from visattn.images import Image
+    from visattn.saliency import SaliencyMap
+
+
+class Prepared(Protocol):
+    """A photo made ready for one model."""
+
+    @property
+    def image(self) -> Image:
+        """The upright photo."""
+        ...
+
+
+class LoadedModel(Protocol):
+    """What a gallery asks of a model; `visattn.models.Model` is one."""
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Hash of the weights, or None for random ones."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what run.json says about the model."""
+        ...
+
+    def prepare(self, image: Image) -> Prepared:
+        """Preprocess one photo; called from several threads."""
+        ...
+
+
+class Engine(Protocol):
+    """Loads models and explains batches; tests bring their own."""
+
+    def class_specific(self, method: str) -> bool:
+        """Return whether a method explains a target; raises `ConfigError` for unknown names."""
+        ...
+
+    def check(self, method: MethodConfig) -> None:
+        """Raise `ConfigError` for an unknown method or option."""
+        ...
+
+    def load(self, model: ModelConfig, device: str, seed: int) -> LoadedModel:
+        """Return the model, its random weights (if any) drawn from ``seed``."""
+        ...
+
+    def explain(
+        self,
+        model: Any,
+        prepared: Sequence[Any],
+        methods: Sequence[MethodConfig],
+        target: int | str | None,
+        seed: int,
+    ) -> list[list[SaliencyMap | VisattnError]]:
+        """Return one list per photo, with one map or error per method."""
+        ...
+
+
+class TorchEngine:
+    """The engine of visattn itself; torch is imported when it is first used."""
+
+    def class_specific(self, method: str) -> bool:
+        """Return whether a method explains a target; raises `ConfigError` for unknown names."""
+        from visattn.methods import get_method
+
+        try:
+            return bool(get_method(method).class_specific)
+        except UnsupportedMethodError as error:
+            raise ConfigError(str(error)) from error
+
+    def check(self, method: MethodConfig) -> None:
+        """Raise `ConfigError` for an unknown method or option."""
+        from visattn.methods import create_method
+
+        try:
+            create_method(method.name, **method.options)
+        except UnsupportedMethodError as error:
+            raise ConfigError(str(error)) from error
+
+    def load(self, model: ModelConfig, device: str, seed: int) -> LoadedModel:
+        """Return the model; torch's random state is as before afterwards."""
+        import torch
+
+        from visattn.models import load_model
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return load_model(
+                model.name,
+                weights=model.weights,
+                image_size=model.image_size,
+                labels=model.labels,
+                device=device,
+            )
+
+    def explain(
+        self,
+        model: Any,
+        prepared: Sequence[Any],
+        methods: Sequence[MethodConfig],
+        target: int | str | None,
+        seed: int,
+    ) -> list[list[SaliencyMap | VisattnError]]:
+        """Return one list per photo, with one map or error per method."""
+        from visattn.explanation import explain_batch
+
+        return explain_batch(model, prepared, [_request(each, target, seed) for each in methods])
+
+
+def _request(method: MethodConfig, target: int | str | None, seed: int) -> Request:
+    from visattn.explanation import Request
+    from visattn.methods import get_method
+
+    kind = get_method(method.name)
+    seeded = {"seed": seed} if "seed" in {each.name for each in fields(kind)} else {}
+    wanted = target if kind.class_specific else None
+    return Request(method.name, target=wanted, options={**seeded, **method.options})

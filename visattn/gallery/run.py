@@ -1,0 +1,155 @@
+"""run_gallery: a folder of photos becomes a gallery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from visattn.gallery.config import GalleryConfig, ModelConfig
+from visattn.gallery.drawing import gallery_style
+from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
+from visattn.gallery.manifest import Entry
+from visattn.gallery.page import write_page
+from visattn.gallery.pipeline import Pipeline
+from visattn.gallery.plan import Batch, Plan, find, make_plan
+from visattn.gallery.progress import Meter
+from visattn.gallery.record import (
+    Record,
+    check_same,
+    describe,
+    finish,
+    merge,
+    new_record,
+    read_record,
+    write_record,
+)
+from visattn.gallery.store import Store
+from visattn.gallery.summary import Summary
+
+
+def run_gallery(
+    config: GalleryConfig, *, progress: bool = True, engine: Engine | None = None
+) -> Summary:
+    """Make a gallery, or continue one, and return how it ended.
+
+    Entries that an earlier run finished are kept, failed ones are tried again; where nothing is
+    left to do no model is loaded. Models run one after another, one in memory at a time.
+    Photos, methods and models that fail become entries with an error and do not stop the run.
+    Raises `ConfigError`, with nothing written, when the config is wrong or the folder holds
+    something that must not be mixed with this gallery; what loading the first model raises, too.
+    An interrupt lets the drawing in flight end, writes the page and is raised again.
+    """
+    store = Store(config.out)
+    find(config)
+    with store.lock():
+        run = _begin(config, store, engine or TorchEngine())
+        if run.plan.batches or run.unfinished:
+            run.work(progress)
+        else:
+            write_page(store, run.entries, run.record)
+        return run.summary()
+
+
+def _begin(config: GalleryConfig, store: Store, engine: Engine) -> _Run:
+    """Decide what is to be done; nothing is written yet."""
+    record = new_record(config)
+    if not store.exists():
+        return _Run(config, store, engine, record, make_plan(config, store, ()))
+    old = read_record(store.run)
+    entries = store.manifest.read(lenient=config.overwrite)
+    if config.overwrite:
+        return _Run(config, store, engine, record, make_plan(config, store, ()), entries)
+    check_same(old, record, engine.class_specific)
+    plan = make_plan(config, store, entries)
+    unfinished = old["finished"] is None or len(plan.kept) < len(entries)
+    if plan.batches or unfinished:
+        old = merge(old, record)
+    return _Run(config, store, engine, old, plan, unfinished=unfinished)
+
+
+@dataclass
+class _Run:
+    config: GalleryConfig
+    store: Store
+    engine: Engine
+    record: Record
+    plan: Plan
+    obsolete: Iterable[Entry] = ()
+    unfinished: bool = False
+
+    def __post_init__(self) -> None:
+        self.entries = list(self.plan.kept)
+        self.model: LoadedModel | None = None
+
+    def work(self, progress: bool) -> None:
+        style = gallery_style(self.config.style)
+        for model in self.config.models:
+            for method in self.config.methods_of(model):
+                self.engine.check(method)
+        if self.plan.batches:
+            self._load(self.plan.batches[0][0])
+        self._open()
+        photos = {name for _, each in self.plan.batches for batch in each for name in batch.images}
+        workers = self.config.workers or min(8, os.cpu_count() or 1)
+        meter = Meter(self.plan.size, len(photos), progress)
+        try:
+            with (
+                self.store.manifest.opened() as append,
+                meter.running(),
+                ThreadPoolExecutor(workers, thread_name_prefix="gallery") as pool,
+            ):
+                note = _Note(append, self.entries, meter)
+                pipeline = Pipeline(self.config, self.store, self.engine, style, pool, note)
+                for settings, batches in self.plan.batches:
+                    meter.model(settings.name)
+                    self._explain(pipeline, settings, batches)
+        finally:
+            write_page(self.store, self.entries, self.record)
+        finish(self.record, self.summary())
+        write_record(self.store.run, self.record)
+
+    def summary(self) -> Summary:
+        wanted = set(self.plan.keys)
+        entries = [entry for entry in self.entries if entry.key in wanted]
+        kept = sum(entry.key in wanted for entry in self.plan.kept)
+        return Summary.of(entries, kept, self.store.index)
+
+    def _open(self) -> None:
+        """Write for the first time: the config is right and the first model is there."""
+        self.store.clear(self.obsolete)
+        self.store.remove_leftovers()
+        write_record(self.store.run, self.record)
+        self.store.manifest.rewrite(self.entries)
+
+    def _load(self, settings: ModelConfig) -> LoadedModel:
+        if self.model is None:
+            self.model = self.engine.load(settings, self.config.device, self.config.seed)
+            describe(self.record, settings.name, self.model)
+        return self.model
+
+    def _explain(
+        self, pipeline: Pipeline, settings: ModelConfig, batches: tuple[Batch, ...]
+    ) -> None:
+        try:
+            model = self._load(settings)
+        except Exception as error:  # noqa: BLE001 - the models that can be loaded must go on
+            self.model = None
+            pipeline.fail(settings, batches, error)
+            return
+        write_record(self.store.run, self.record)
+        self.model = None
+        pipeline.run(settings, model, batches)
+
+
+@dataclass(frozen=True)
+class _Note:
+    append: Callable[[Entry], None]
+    entries: list[Entry]
+    meter: Meter
+
+    def __call__(self, entry: Entry) -> None:
+        self.append(entry)
+        self.entries.append(entry)
+        self.meter.count(entry)

@@ -1,0 +1,148 @@
+"""The store: where the files of a gallery lie, and what may be done to a folder.
+
+::
+
+    OUT_DIR/
+      index.html  run.json  manifest.jsonl
+      maps/IMAGE/MODEL.METHOD.npz       grid and geometry
+      overlays/IMAGE/MODEL.METHOD.png   annotated picture
+      heat/IMAGE/MODEL.METHOD.png       the heat layer alone, for the page
+      photos/IMAGE/{photo,thumbnail}.jpg
+
+IMAGE is the path of the photo in the input folder with its suffix, as a folder: the tree of the
+input is kept, and ``cat.jpg`` and ``cat.png`` never meet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from visattn.atomic import PREFIX
+from visattn.errors import ConfigError
+from visattn.gallery.manifest import Entry, Key, Manifest
+from visattn.gallery.slug import slug
+
+FOLDERS = ("maps", "overlays", "heat", "photos")
+
+
+class Store:
+    """The paths of one gallery; relative ones are strings with ``/``, as in the manifest."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.index = root / "index.html"
+        self.run = root / "run.json"
+        self.manifest = Manifest(root / "manifest.jsonl")
+
+    def map(self, key: Key) -> str:
+        """Return the relative path of a map."""
+        return _under("maps", key, "npz")
+
+    def overlay(self, key: Key) -> str:
+        """Return the relative path of an annotated picture."""
+        return _under("overlays", key, "png")
+
+    def heat(self, key: Key) -> str:
+        """Return the relative path of a heat layer."""
+        return _under("heat", key, "png")
+
+    def photo(self, image: str) -> str:
+        """Return the relative path of the display copy of a photo."""
+        return f"photos/{image}/photo.jpg"
+
+    def thumbnail(self, image: str) -> str:
+        """Return the relative path of the small copy of a photo."""
+        return f"photos/{image}/thumbnail.jpg"
+
+    def exists(self) -> bool:
+        """Return whether the folder holds a gallery.
+
+        Raises `ConfigError` when it holds something else, which visattn never touches.
+        """
+        if self.run.is_file():
+            return True
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"{self.root} is a file; --out names a folder.")
+        foreign = self.root.is_dir() and [
+            path.name for path in self.root.iterdir() if not path.name.startswith(PREFIX)
+        ]
+        if foreign:
+            raise ConfigError(
+                f"{self.root} is not empty and not a gallery (there is no run.json, but "
+                f"{min(foreign)!r}). Nothing was touched; give another --out."
+            )
+        return False
+
+    def complete(self, entry: Entry) -> bool:
+        """Return whether every file that an entry stands for is there."""
+        files = (self.map(entry.key), self.overlay(entry.key), self.heat(entry.key))
+        shown = (self.photo(entry.image), self.thumbnail(entry.image))
+        return all((self.root / name).is_file() for name in (*files, *shown))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second run out of the folder; the lock goes with the process, killed or not.
+
+        The folder is made for it, and goes again when nothing was written into it. Raises
+        `ConfigError` while another run holds it.
+        """
+        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle = _lock(self.root)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+            for path in made:
+                if any(path.iterdir()):
+                    break
+                path.rmdir()
+
+    def remove_leftovers(self) -> None:
+        """Remove the half-written files of a killed run."""
+        places = [self.root.glob(f"{PREFIX}*")]
+        places += [(self.root / name).rglob(f"{PREFIX}*") for name in FOLDERS]
+        for found in places:
+            for path in list(found):
+                path.unlink(missing_ok=True)
+
+    def clear(self, entries: Iterable[Entry]) -> None:
+        """Remove the files of ``entries``, the manifest and the page; nothing else is touched."""
+        for entry in entries:
+            names = (self.map(entry.key), self.overlay(entry.key), self.heat(entry.key))
+            for name in (*names, self.photo(entry.image), self.thumbnail(entry.image)):
+                (self.root / name).unlink(missing_ok=True)
+        for path in (self.manifest.path, self.index):
+            path.unlink(missing_ok=True)
+        for name in FOLDERS:
+            _prune(self.root / name)
+
+
+def _lock(folder: Path) -> int | None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks on folders
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ConfigError(f"Another run is writing to {folder}; wait until it ends.") from error
+    return handle
+
+
+def _under(folder: str, key: Key, suffix: str) -> str:
+    image, model, method = key
+    return f"{folder}/{image}/{slug(model)}.{slug(method)}.{suffix}"
+
+
+def _prune(folder: Path) -> None:
+    """Remove the empty folders below and including ``folder``."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        if not os.listdir(path):  # noqa: PTH208 - os.walk hands out strings
+            Path(path).rmdir()

@@ -1,0 +1,129 @@
+"""inspect_model: what visattn knows about a model, proven on one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from visattn.adapters import Refusal
+from visattn.errors import CaptureError
+from visattn.images import Size
+from visattn.methods import get_method, list_methods
+from visattn.models import Model, load_model
+from visattn.observation import Proof, observe, prove
+
+
+@dataclass(frozen=True)
+class OperationRow:
+    """One attention operation: name and sizes (batch, heads, queries, keys)."""
+
+    name: str
+    shape: tuple[int, int, int, int]
+    fused: bool
+    biased: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What visattn knows about a model; printing it prints a page.
+
+    Attributes:
+        facts: name, class, family, weights, input, ...
+        operations: attention operations in execution order.
+        proof: how exactly they were observed, None for a model without attention.
+        tokens: prefix tokens, grid and read-out in words, or why they are not known.
+        methods: for each method None where it applies, else why not.
+    """
+
+    facts: Mapping[str, Any]
+    operations: tuple[OperationRow, ...]
+    proof: Proof | None
+    tokens: Mapping[str, str]
+    methods: Mapping[str, str | None]
+
+    def __str__(self) -> str:
+        lines = [f"{key:<16}{value}" for key, value in {**self.facts, **self.tokens}.items()]
+        lines += ["", "attention operations", *_operation_lines(self.operations)]
+        lines += ["", "proof", *_proof_lines(self.proof), "", "methods"]
+        for name, reason in self.methods.items():
+            lines.append(f"  {name:<24}{'applies' if reason is None else f'no: {reason}'}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def inspect_model(model: Model | nn.Module | str, *, size: Size | None = None) -> Report:
+    """Run one pass of a model on noise and report what was observed and what applies.
+
+    ``size``, height and width of the input, is needed only for modules that do not declare one.
+    Channel and spatial gates of convolutional networks are not captured yet.
+    """
+    known = model if isinstance(model, Model) else load_model(model)
+    side = size or known.input_size or Size(224, 224)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, *side, generator=generator).to(known.device, known.dtype)
+    operations, proof = _attention(known, noise)
+    facts = {key: value for key, value in known.facts().items() if key != "preprocessing"}
+    return Report(
+        facts={**facts, "input_size": f"{side.height} x {side.width}"},
+        operations=operations,
+        proof=proof,
+        tokens=_tokens(known, side),
+        methods={
+            name: get_method(name)().refusal(known.adapter, side) for name in list_methods()
+        },
+    )
+
+
+def _attention(model: Model, noise: torch.Tensor) -> tuple[tuple[OperationRow, ...], Proof | None]:
+    try:
+        seen = observe(model.module, noise)
+    except CaptureError:
+        return (), None
+    rows = (
+        OperationRow(op.name, op.shape, op.fused, op.bias is not None) for op in seen.operations
+    )
+    return tuple(rows), prove(model.module, noise)
+
+
+def _tokens(model: Model, side: Size) -> dict[str, str]:
+    chain, site = model.adapter.chain(side), model.adapter.cam_site()
+    layer = site.reason if isinstance(site, Refusal) else str(site)
+    if isinstance(chain, Refusal):
+        return {"tokens": chain.reason, "cam layer": layer}
+    layout = chain.layout
+    height, width = layout.cell
+    return {
+        "prefix tokens": ", ".join(layout.prefix) or "none",
+        "grid": f"{layout.grid.height} x {layout.grid.width} of {height:g} x {width:g} pixels",
+        "head reads": chain.readout.description,
+        "layers": str(len(chain.blocks)),
+        "cam layer": layer,
+        "gates": "not captured yet",
+    }
+
+
+def _operation_lines(operations: tuple[OperationRow, ...]) -> list[str]:
+    if not operations:
+        return ["  none observed"]
+    return [
+        f"  {op.name:<24}{op.shape[1]} heads, {op.shape[2]} queries x {op.shape[3]} keys, "
+        f"{'fused' if op.fused else 'explicit'}{', bias' if op.biased else ''}"
+        for op in operations
+    ]
+
+
+def _proof_lines(proof: Proof | None) -> list[str]:
+    if proof is None:
+        return ["  nothing to prove"]
+    same = "identical bit for bit" if proof.outputs_identical else "CHANGED"
+    return [
+        f"  outputs under observation      {same}",
+        f"  |softmax(qk)v - output|        {proof.product_error:.1e}",
+        f"  |row sum - 1|                  {proof.row_sum_error:.1e}",
+        f"  verdict                        {'holds' if proof.holds else 'FAILS'}",
+    ]

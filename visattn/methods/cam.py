@@ -1,0 +1,89 @@
+"""What class activation maps share: one activation, its gradient, and the grid they lie on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from visattn.adapters import Adapter, Refusal, Site
+from visattn.errors import UnsupportedMethodError
+from visattn.geometry import Geometry
+from visattn.images import Size
+from visattn.methods.method import Maps, Method
+from visattn.observation import AttentionRecord, wide
+
+
+@dataclass(frozen=True)
+class ActivationMap(Method):
+    """Class activation map at the family's default site (`Adapter.cam_site`).
+
+    For convolutional networks that is the feature map that enters the global pool; for plain
+    transformers the patch tokens that enter the last attention, because behind the last block
+    patch tokens of a class-token model have a gradient of exactly zero. ``layer`` names another
+    module whose output is taken instead.
+    """
+
+    class_specific: ClassVar[bool] = True
+    gradients: ClassVar[bool] = True
+    cost: ClassVar[str] = "forward + backward"
+
+    layer: str | None = None
+
+    @abstractmethod
+    def combine(self, values: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+        """Return (batch, row, col) from activation and gradient (batch, channel, row, col)."""
+
+    def sites(self, adapter: Adapter) -> tuple[Site, ...]:
+        """Return the one site of the map."""
+        default = adapter.cam_site()
+        if isinstance(default, Refusal):
+            return ()
+        return (default if self.layer is None else Site(self.layer, "output", default.axes),)
+
+    def refusal(self, adapter: Adapter, size: Size) -> str | None:
+        """Return why the family has no site, or None."""
+        del size
+        default = adapter.cam_site()
+        return default.reason if isinstance(default, Refusal) else None
+
+    def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
+        """Return the combined map; raises where the gradient is zero by construction."""
+        del geometries
+        (site,) = self.sites(record.adapter)
+        activation = record.activations[site]
+        if activation.gradient is None:
+            raise UnsupportedMethodError(f"The {site} was observed without gradients.")
+        values, cell = _channels_first(record, site, wide(activation.value))
+        gradients, _ = _channels_first(record, site, wide(activation.gradient))
+        if not gradients.any():
+            raise UnsupportedMethodError(
+                f"The score does not depend on the spatial part of the {site}: its gradient is "
+                f"exactly zero. Use the {record.adapter.cam_site()}."
+            )
+        return Maps(self.combine(values, gradients), cell, facts={"layer": str(site)})
+
+
+def _channels_first(
+    record: AttentionRecord, site: Site, tensor: torch.Tensor
+) -> tuple[torch.Tensor, tuple[float, float] | None]:
+    """Return (batch, channel, row, col) and the size of its cells."""
+    if site.axes == "channels_first":
+        if tensor.ndim != 4:
+            raise UnsupportedMethodError(
+                f"The {site} has shape {tuple(tensor.shape)}; (batch, channel, row, col) is needed."
+            )
+        return tensor, None
+    layout = record.adapter.layout(record.size)
+    if isinstance(layout, Refusal):
+        raise UnsupportedMethodError(f"{layout.reason}.")
+    if tensor.ndim != 3 or tensor.shape[1] != layout.tokens:
+        raise UnsupportedMethodError(
+            f"The {site} has shape {tuple(tensor.shape)}; (batch, {layout.tokens}, channel) is "
+            "needed."
+        )
+    patches = tensor[:, len(layout.prefix) :].transpose(1, 2)
+    return patches.reshape(*patches.shape[:2], *layout.grid), layout.cell

@@ -1,0 +1,30 @@
+"""Grad-CAM (Selvaraju et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from visattn.methods.cam import ActivationMap
+from visattn.methods.registry import METHODS
+
+
+@METHODS.register("gradcam")
+@dataclass(frozen=True)
+class GradCam(ActivationMap):
+    """Channels weighted by their mean gradient.
+
+    ``w_c = mean_p g_cp``, ``m = (sum_c w_c X_c)^+`` with X the activation, g the gradient of the
+    score by it and p the positions (patch tokens without prefix). Values >= 0. Class-specific.
+
+    Selvaraju et al., ICCV 2017.
+    """
+
+    paper: ClassVar[str] = "Selvaraju et al., ICCV 2017"
+
+    def combine(self, values: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+        """Return ``(sum_c mean_p(g) X)^+``."""
+        weights = gradients.mean(dim=(2, 3), keepdim=True)
+        return (weights * values).sum(dim=1).clamp(min=0)

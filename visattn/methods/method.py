@@ -1,0 +1,92 @@
+"""Method: from what a pass computed to values on a grid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+
+from visattn.adapters import Adapter, Refusal, Site
+from visattn.errors import UnsupportedMethodError, suggestion
+from visattn.geometry import Geometry
+from visattn.images import Size
+from visattn.observation import AttentionRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Raw values of one method for a batch.
+
+    Attributes:
+        values: (batch, row, col), any float dtype.
+        cell: height and width of a cell in input pixels; None where the grid covers the input.
+        warnings: for each image, what a reader must know.
+        facts: what the method chose (read-out, layer, ...), for the provenance.
+        measured: for each image, what was measured on it (completeness gap, ...).
+    """
+
+    values: torch.Tensor
+    cell: tuple[float, float] | None = None
+    warnings: Sequence[Sequence[str]] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    measured: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A published explanation: parameters are fields, the record comes in the call.
+
+    Subclasses are frozen dataclasses, one file each, decorated with
+    `visattn.methods.METHODS.register`. What they need is declared in class attributes, so that the
+    driver can serve several methods from one pass.
+
+    Attributes:
+        class_specific: whether the map depends on a target.
+        signed: whether negative values mean evidence against the target.
+        attention: whether attention operations are needed.
+        gradients: whether gradients of the score are needed.
+        cost: passes beyond one forward pass, in words.
+        paper: authors, venue, year.
+    """
+
+    class_specific: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
+    attention: ClassVar[bool] = False
+    gradients: ClassVar[bool] = False
+    cost: ClassVar[str] = "forward"
+    paper: ClassVar[str] = ""
+
+    @abstractmethod
+    def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
+        """Return the maps of a batch; ``geometries`` chain each image's tokens to its photo."""
+
+    def sites(self, adapter: Adapter) -> tuple[Site, ...]:
+        """Return the activations that the driver must read for this method."""
+        del adapter
+        return ()
+
+    def refusal(self, adapter: Adapter, size: Size) -> str | None:
+        """Return why the method does not apply to a model with inputs of ``size``, or None."""
+        if self.attention:
+            chain = adapter.chain(size)
+            return chain.reason if isinstance(chain, Refusal) else None
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """Return the parameters by name, for the provenance."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def create(cls, name: str, options: dict[str, Any]) -> Method:
+        """Build the method from options; unknown ones raise with the nearest known name."""
+        known = [f.name for f in fields(cls)]
+        for option in options:
+            if option not in known:
+                raise UnsupportedMethodError(
+                    f"{name} has no option {option!r}."
+                    + (suggestion(option, known) or " It has no options.")
+                )
+        return cls(**options)

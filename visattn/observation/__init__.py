@@ -1,0 +1,24 @@
+"""Observing forward and backward passes: the only room that does."""
+
+from __future__ import annotations
+
+from visattn.observation.activation import Activation
+from visattn.observation.observe import Observation, observe
+from visattn.observation.operation import AttentionOperation, RowBlock, wide
+from visattn.observation.passes import capture, record_pass
+from visattn.observation.proof import Proof, prove
+from visattn.observation.record import AttentionRecord
+
+__all__ = [
+    "Activation",
+    "AttentionOperation",
+    "AttentionRecord",
+    "Observation",
+    "Proof",
+    "RowBlock",
+    "capture",
+    "observe",
+    "prove",
+    "record_pass",
+    "wide",
+]

@@ -1,0 +1,63 @@
+"""Activations read at named places of a module tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from visattn.adapters import Site
+from visattn.errors import CaptureError
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """A tensor that a model computed, and the derivative of the explained score by it.
+
+    Attributes:
+        site: where it was read.
+        value: the tensor, axes as `Site.axes` says.
+        gradient: the same shape, or None where no score was explained.
+    """
+
+    site: Site
+    value: torch.Tensor
+    gradient: torch.Tensor | None = None
+
+
+@contextmanager
+def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, torch.Tensor]]:
+    """Yield a dictionary that fills with the activation of each site when the module runs.
+
+    Hooks are removed on every exit. Raises `CaptureError` for a name that is not in the module.
+    """
+    found: dict[Site, torch.Tensor] = {}
+    parts = dict(module.named_modules())
+    with ExitStack() as handles:
+        for site in sites:
+            if site.module not in parts:
+                raise CaptureError(f"{type(module).__name__} has no module {site.module!r}.")
+            handle = _hook(parts[site.module], site, found)
+            handles.callback(handle.remove)
+        yield found
+
+
+def _hook(part: nn.Module, site: Site, found: dict[Site, torch.Tensor]) -> Any:
+    if site.side == "output":
+        return part.register_forward_hook(
+            lambda _, __, output: found.__setitem__(site, _tensor(output, site))
+        )
+    return part.register_forward_pre_hook(
+        lambda _, inputs: found.__setitem__(site, _tensor(inputs, site))
+    )
+
+
+def _tensor(value: Any, site: Site) -> torch.Tensor:
+    first = value[0] if isinstance(value, (tuple, list)) and value else value
+    if not isinstance(first, torch.Tensor):
+        raise CaptureError(f"The {site} is a {type(first).__name__}, not a tensor.")
+    return first

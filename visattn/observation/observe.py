@@ -1,0 +1,120 @@
+"""One observed pass: forward, and backward to the captured tensors where a score is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from visattn.adapters import Site
+from visattn.errors import CaptureError
+from visattn.models.output import as_scores_tensor
+from visattn.models.state import undisturbed
+from visattn.observation.activation import Activation, reading
+from visattn.observation.observer import Observer
+from visattn.observation.operation import AttentionOperation
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What `observe` saw: operations and activations with their gradients, and the outputs."""
+
+    operations: tuple[AttentionOperation, ...]
+    activations: dict[Site, Activation]
+    outputs: torch.Tensor
+
+
+def observe(
+    module: nn.Module,
+    inputs: torch.Tensor,
+    *,
+    attention: bool = True,
+    sites: Sequence[Site] = (),
+    score: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Observation:
+    """Run ``module`` once on ``inputs`` (batch, channel, row, col) and return what it computed.
+
+    With ``score``, a function from outputs (batch, ...) to scores (batch,), the gradients of the
+    scores by the attention outputs and activations are taken; parameters are left alone. Works
+    under ``no_grad``, with frozen weights and inside ``inference_mode``.
+
+    Raises `CaptureError` when ``attention`` is asked for and none was observed, or none of its
+    operands can be read; then the message names the attention classes in the module.
+    """
+    grad = torch.enable_grad() if score else torch.no_grad()
+    with undisturbed(module), torch.inference_mode(mode=False), grad:
+        batch = inputs.detach().clone().requires_grad_(score is not None)
+        observer = Observer(module)
+        watching = observer if attention else nullcontext()
+        with reading(module, sites) as activations, watching:
+            outputs = as_scores_tensor(module(batch))
+        if attention:
+            _require_attention(module, observer)
+        missing = [str(site) for site in sites if site not in activations]
+        if missing:
+            raise CaptureError(f"The pass did not reach the {', the '.join(missing)}.")
+        return _differentiated(observer.operations, activations, outputs, score)
+
+
+def _differentiated(
+    operations: Sequence[AttentionOperation],
+    activations: dict[Site, torch.Tensor],
+    outputs: torch.Tensor,
+    score: Callable[[torch.Tensor], torch.Tensor] | None,
+) -> Observation:
+    tensors = [*(op.output for op in operations), *activations.values()]
+    gradients: Sequence[torch.Tensor | None] = [None] * len(tensors)
+    if score is not None:
+        gradients = _gradients(score(outputs).sum(), tensors)
+    sites = zip(activations.items(), gradients[len(operations) :], strict=True)
+    return Observation(
+        tuple(
+            replace(op, output=op.output.detach(), output_gradient=gradient)
+            for op, gradient in zip(operations, gradients, strict=False)
+        ),
+        {site: Activation(site, value.detach(), g) for (site, value), g in sites},
+        outputs.detach(),
+    )
+
+
+def _gradients(score: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    if not score.requires_grad:
+        raise CaptureError(
+            "The explained score does not depend on the input through differentiable operations."
+        )
+    if not tensors:
+        return []
+    found = torch.autograd.grad(score, tensors, allow_unused=True)
+    return [
+        torch.zeros_like(tensor) if gradient is None else gradient.detach()
+        for tensor, gradient in zip(tensors, found, strict=True)
+    ]
+
+
+def _require_attention(module: nn.Module, observer: Observer) -> None:
+    if observer.unreadable:
+        raise CaptureError(
+            f"Attention of {type(module).__name__} was observed but cannot be read: "
+            f"{'; '.join(observer.unreadable)}; (batch, head, token, channel) is expected."
+        )
+    if observer.operations:
+        return
+    classes = sorted(
+        {type(m).__name__ for m in module.modules() if "att" in type(m).__name__.lower()}
+    )
+    kinds = (
+        f"its attention classes are {', '.join(classes)}"
+        if classes
+        else "it has no attention class"
+    )
+    softmax = (
+        f" A softmax in {', '.join(observer.unclaimed)} met no value." if observer.unclaimed else ""
+    )
+    raise CaptureError(
+        f"No attention operation was observed in {type(module).__name__}: {kinds}.{softmax} "
+        "Observed are torch's scaled_dot_product_attention and a softmax over the last axis "
+        "between two matrix products; class activation maps and gradient methods do not need them."
+    )

@@ -1,0 +1,89 @@
+"""From photographs to a record: prepare, observe, differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from visattn.adapters import Site
+from visattn.models import Model, Prepared, load_model
+from visattn.models.inputs import prepare_all
+from visattn.models.output import as_scores_tensor
+from visattn.models.state import undisturbed
+from visattn.observation.observe import observe
+from visattn.observation.record import AttentionRecord
+from visattn.saliency import Target
+from visattn.targets import Resolved, resolve, scores
+
+NOTHING: Any = object()
+
+
+class Passed(NamedTuple):
+    """A record, and the targets that were resolved on its outputs (empty without a target)."""
+
+    record: AttentionRecord
+    targets: list[Target]
+
+
+def capture(
+    model: Model | nn.Module, images: Any, *, gradients_of: Any = NOTHING
+) -> AttentionRecord:
+    """Run a model once and return the attention operations it computed, in execution order.
+
+    ``images`` as for `visattn.explain`. With ``gradients_of``, a target as for `visattn.explain`,
+    each operation also carries the gradient of that score at its output. Raises `CaptureError`
+    when no attention was observed.
+    """
+    known = load_model(model) if isinstance(model, nn.Module) else model
+    prepared = prepare_all(known, images)
+    explained = gradients_of is not NOTHING and gradients_of is not None
+    return record_pass(known, prepared, target=gradients_of if explained else NOTHING).record
+
+
+def record_pass(
+    model: Model,
+    prepared: Sequence[Prepared],
+    *,
+    target: Any = NOTHING,
+    attention: bool = True,
+    sites: Sequence[Site] = (),
+) -> Passed:
+    """Observe one pass over prepared images; with ``target``, its gradients too."""
+    inputs = model.stack(prepared)
+    resolved: list[Resolved] = []
+
+    def score(outputs: torch.Tensor) -> torch.Tensor:
+        resolved.extend(resolve(target, model, outputs))
+        return scores(resolved, outputs)
+
+    seen = observe(
+        model.module,
+        inputs,
+        attention=attention,
+        sites=sites,
+        score=None if target is NOTHING else score,
+    )
+    record = AttentionRecord(
+        operations=seen.operations,
+        activations=seen.activations,
+        inputs=inputs,
+        outputs=seen.outputs,
+        adapter=model.adapter,
+        images=tuple(item.image for item in prepared),
+        score=_rerun(model, resolved) if resolved else None,
+    )
+    return Passed(record, [item.target for item in resolved])
+
+
+def _rerun(model: Model, resolved: Sequence[Resolved]) -> Any:
+    """Return ``(inputs, index) -> scores``, which runs the model on changed inputs."""
+
+    def score(inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        with undisturbed(model.module):
+            outputs = as_scores_tensor(model.module(inputs))
+        return scores([resolved[int(i)] for i in index], outputs)
+
+    return score

@@ -1,0 +1,201 @@
+"""Targets: which scalar of a model's output a class-specific map explains."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from visattn.errors import TargetError, suggestion
+from visattn.images import load_image
+from visattn.models import Model
+from visattn.saliency import Target
+
+ScoreOfOutputs = Callable[[torch.Tensor], torch.Tensor]
+TOP = re.compile(r"top([1-5])")
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """The scalar explained for one image: a function of outputs (1, ...) and its description."""
+
+    score: ScoreOfOutputs
+    target: Target
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityTarget:
+    """The similarity of an image's embedding to a reference, for models without a classifier.
+
+    ``cosine``: ``<f(x), e> / (|f(x)| |e|)``, in -1..1. ``dot``: ``<f(x), e> / |e|``, the projection
+    on the reference's direction. The gradient of the cosine vanishes where both embeddings agree,
+    so to explain an image by itself use the target ``"embedding"``, which is its own projection.
+
+    Attributes:
+        reference: an image (path, Pillow image, uint8 array) or an embedding (1-D tensor or array).
+        metric: ``cosine`` or ``dot``.
+        name: how the reference is called in captions.
+    """
+
+    reference: Any
+    metric: str = "cosine"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("cosine", "dot"):
+            raise TargetError(f"metric={self.metric!r}: use 'cosine' or 'dot'.")
+
+    @property
+    def label(self) -> str:
+        """The score in words."""
+        source = self.reference
+        is_path = isinstance(source, (str, os.PathLike))
+        name = self.name or (os.path.basename(source) if is_path else "reference")  # noqa: PTH119
+        return f"similarity to {name}"
+
+    def embedding(self, model: Model) -> torch.Tensor:
+        """Return the reference's embedding (channel,), run through the model if it is an image."""
+        source = self.reference
+        if isinstance(source, (torch.Tensor, np.ndarray)) and source.ndim == 1:
+            return torch.as_tensor(source).to(model.device, torch.float32)
+        prepared = model.prepare(load_image(source))
+        return model.run(model.stack([prepared])).flatten(1)[0].float()
+
+    def resolve(self, model: Model, output: torch.Tensor) -> Resolved:
+        """Return the score for one image with outputs (1, ...)."""
+        reference = self.embedding(model)
+        if output.flatten(1).shape[1] != reference.numel():
+            raise TargetError(
+                f"The reference has {reference.numel()} values, the outputs of {model.name} "
+                f"{output.flatten(1).shape[1]}."
+            )
+        unit = functional.normalize(reference, dim=0)
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            flat = outputs.flatten(1).to(unit.dtype)
+            return (functional.normalize(flat, dim=1) if self.metric == "cosine" else flat) @ unit
+
+        return Resolved(score, Target(None, self.label))
+
+
+def resolve(spec: Any, model: Model, outputs: torch.Tensor) -> list[Resolved]:
+    """Return the scalar to explain for each image, given the outputs (batch, ...) of the pass.
+
+    ``spec`` is what `visattn.explain` takes as ``target``. Raises `TargetError` when it does not
+    fit the model, or when a list of targets has another length than the batch.
+    """
+    batch = outputs.shape[0]
+    specs = list(spec) if isinstance(spec, (list, tuple)) else [spec] * batch
+    if len(specs) != batch:
+        raise TargetError(f"{len(specs)} targets were given for {batch} images.")
+    detached = outputs.detach()
+    return [_resolve(s, model, detached[i : i + 1]) for i, s in enumerate(specs)]
+
+
+def predictions(model: Model, outputs: torch.Tensor) -> list[Target | None]:
+    """Return the model's first choice for each image, None for a model without classifier."""
+    if not model.has_classifier or outputs.ndim != 2:
+        return [None] * outputs.shape[0]
+    detached = outputs.detach()
+    return [_top(1, model, detached[i : i + 1]).target for i in range(outputs.shape[0])]
+
+
+def scores(resolved: Sequence[Resolved], outputs: torch.Tensor) -> torch.Tensor:
+    """Return the explained scalar of each image (batch,), in float32 or wider."""
+    parts = []
+    for index, item in enumerate(resolved):
+        value = item.score(outputs[index : index + 1])
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise TargetError(
+                f"The target {item.target.label!r} returned {shape} for one image; "
+                "a callable maps outputs (batch, ...) to scores (batch,)."
+            )
+        parts.append(value.reshape(()))
+    return torch.stack(parts)
+
+
+def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
+    if isinstance(spec, SimilarityTarget):
+        return spec.resolve(model, output)
+    if isinstance(spec, str) and spec == "embedding":
+        own = SimilarityTarget(output.flatten().float(), "dot").resolve(model, output)
+        return Resolved(own.score, Target(None, "own embedding"))
+    if callable(spec):
+        return Resolved(spec, Target(None, getattr(spec, "__name__", type(spec).__name__)))
+    _require_classes(spec, model, output)
+    if spec is None:
+        return _top(1, model, output)
+    if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
+        return _class(int(spec), model, output)
+    if isinstance(spec, str):
+        top = TOP.fullmatch(spec)
+        return _top(int(top[1]), model, output) if top else _label(spec, model, output)
+    raise TargetError(
+        f"{spec!r} is not a target: use None, an index, a label, 'top1' to 'top5', 'embedding', a "
+        "callable or a SimilarityTarget."
+    )
+
+
+def _require_classes(spec: Any, model: Model, output: torch.Tensor) -> None:
+    if not model.has_classifier:
+        raise TargetError(
+            f"{model.name} has no classifier, so target={spec!r} means nothing to it: use "
+            "target='embedding' (the image's own embedding) or visattn.SimilarityTarget(image)."
+        )
+    if output.ndim != 2:
+        raise TargetError(
+            f"The outputs of {model.name} have shape {tuple(output.shape)}, not (batch, class): "
+            "give a callable that returns one score per image."
+        )
+
+
+def _class(index: int, model: Model, output: torch.Tensor) -> Resolved:
+    count = output.shape[1]
+    if count == 1:
+        return _binary(index, model, output)
+    if not 0 <= index < count:
+        raise TargetError(
+            f"Class {index} does not exist: {model.name} has classes 0 to {count - 1}."
+        )
+    probability = float(output.float().softmax(dim=1)[0, index])
+    return Resolved(lambda o: o[:, index], Target(index, model.label(index), probability))
+
+
+def _binary(index: int, model: Model, output: torch.Tensor) -> Resolved:
+    """Return the positive class's logit, or its negative for class 0, of a one-output model."""
+    if index not in (0, 1):
+        raise TargetError(f"Class {index} does not exist: {model.name} has one output, 0 or 1.")
+    sign = 1.0 if index else -1.0
+    probability = float((sign * output.float()).sigmoid())
+    return Resolved(lambda o: sign * o[:, 0], Target(index, model.label(index), probability))
+
+
+def _top(rank: int, model: Model, output: torch.Tensor) -> Resolved:
+    if output.shape[1] == 1:
+        likely = int(output[0, 0] > 0)
+        return _binary(likely if rank == 1 else 1 - likely, model, output)
+    if rank > output.shape[1]:
+        raise TargetError(f"top{rank} of {output.shape[1]} classes does not exist.")
+    return _class(int(output[0].argsort(descending=True, stable=True)[rank - 1]), model, output)
+
+
+def _label(label: str, model: Model, output: torch.Tensor) -> Resolved:
+    if label.isdigit():
+        return _class(int(label), model, output)
+    if model.labels is None:
+        raise TargetError(f"{model.name} has no class names, so {label!r} cannot be looked up.")
+    found = [i for i, name in enumerate(model.labels) if name.lower() == label.lower()]
+    if not found:
+        raise TargetError(
+            f"{model.name} has no class {label!r}.{suggestion(label, model.labels)[:300]}"
+        )
+    if len(found) > 1:
+        raise TargetError(f"{label!r} is the name of classes {found}: give the index.")
+    return _class(found[0], model, output)
