@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VisattnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for error in summary.errors:
-        print(f"failed: {error}", file=sys.stderr)
+    for message in summary.errors:
+        print(f"failed: {message}", file=sys.stderr)
     print(f"{summary}\n{summary.index}")
     return summary.exit_code
 

@@ -73,9 +73,7 @@ def inspect_model(model: Model | nn.Module | str, *, size: Size | None = None) -
         operations=operations,
         proof=proof,
         tokens=_tokens(known, side),
-        methods={
-            name: get_method(name)().refusal(known.adapter, side) for name in list_methods()
-        },
+        methods={name: get_method(name)().refusal(known.adapter, side) for name in list_methods()},
     )
 
 

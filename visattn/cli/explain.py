@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from visattn.cli.options import (
 )
 from visattn.errors import ConfigError
 
+if TYPE_CHECKING:
+    from visattn.overlay import Style
+    from visattn.saliency import SaliencyMap
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".npz")
 
 
@@ -28,12 +32,12 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Picture (.png .jpg .webp .pdf .svg) or .npz.")
     ],
-    method: Annotated[
-        str, typer.Option(help="A name of 'visattn methods', or auto.")
-    ] = "auto",
+    method: Annotated[str, typer.Option(help="A name of 'visattn methods', or auto.")] = "auto",
     target: Annotated[
         str | None,
-        typer.Option(help="Class index, label, top1..top5, or embedding; default: predicted class."),
+        typer.Option(
+            help="Class index, label, top1..top5 or embedding; default: prediction."
+        ),
     ] = None,
     option: Annotated[
         list[str], typer.Option("--option", "-O", help="Method option, e.g. start_layer=2.")
@@ -50,7 +54,7 @@ def command(
         raise ConfigError(f"--out {out.name}: choose one of {', '.join(SUFFIXES)}.")
     from visattn.explanation import explain
     from visattn.models import load_model
-    from visattn.overlay import Style, write
+    from visattn.overlay import Style
 
     drawn = Style.create(**{"caption": True, "colorbar": True, **options_of(style)})
     loaded = load_model(
@@ -59,10 +63,23 @@ def command(
     (found,) = explain(
         loaded, str(image), method=method, target=target_of(target), **options_of(option)
     )
-    if out.suffix.lower() == ".npz":
-        found.save(out)
-    else:
-        write(found, out, drawn)
+    write(found, out, drawn)
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(str(out))
+
+
+def write(found: SaliencyMap, out: Path, style: Style) -> None:
+    """Write a map as raw values, vector page or picture, by the suffix of ``out``."""
+    from visattn.atomic import atomic_path
+    from visattn.overlay import draw
+
+    if out.suffix.lower() == ".npz":
+        found.save(out)
+    elif out.suffix.lower() in (".pdf", ".svg"):
+        from visattn.figures import save_page
+
+        save_page(found, found.photograph(), style, out)
+    else:
+        with atomic_path(out) as temporary:
+            draw(found, found.photograph(), style).save(temporary, quality=92)

@@ -1,0 +1,7 @@
+"""Vector figures with matplotlib, without touching pyplot's state."""
+
+from __future__ import annotations
+
+from visattn.figures.page import save_page
+
+__all__ = ["save_page"]

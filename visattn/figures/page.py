@@ -1,0 +1,79 @@
+"""One map as a vector page: raster photo, vector text and colour bar, embedded fonts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from visattn.atomic import atomic_path
+from visattn.images import Image
+from visattn.overlay import Scale, Style, draw
+from visattn.overlay.caption import explained, file_name, notes
+from visattn.overlay.colorbar import end_labels
+from visattn.saliency import SaliencyMap
+
+WIDTH = 4.5
+CHARACTERS = 80
+TEXT: Any = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "visattn", "font.size": 8}
+
+
+def save_page(saliency: SaliencyMap, photo: Image, style: Style, path: Path) -> None:
+    """Write a map over its photo as PDF or SVG, with caption and colour bar as the style asks.
+
+    The photo keeps its pixels; text and colour bar are vectors with embedded fonts. The same map
+    gives the same bytes: no date is written. The picture is 4.5 inches wide.
+    """
+    bare = replace(style, caption=False, colorbar=False)
+    pixels = np.asarray(draw(saliency, photo, bare))
+    scale = Scale.of(saliency, style)
+    bar = style.colorbar and not saliency.no_signal and not scale.empty
+    with rc_context(TEXT):
+        figure = Figure(figsize=(WIDTH, WIDTH * pixels.shape[0] / pixels.shape[1]))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(pixels, interpolation="none")
+        axes.set_axis_off()
+        if bar:
+            _colour_bar(figure, scale, end_labels(scale, saliency.grid))
+        if style.caption:
+            _caption(figure, _words(saliency, photo, style, scale), below=0.42 if bar else 0.06)
+        with atomic_path(path) as temporary:
+            figure.savefig(
+                temporary, bbox_inches="tight", pad_inches=0.03, dpi=300, metadata=_undated(path)
+            )
+
+
+def _colour_bar(figure: Figure, scale: Scale, ends: tuple[str, str]) -> None:
+    height = figure.get_size_inches()[1]
+    axes = figure.add_axes((0.0, -0.2 / height, 1.0, 0.1 / height))
+    mapping = ScalarMappable(Normalize(*scale.limits), cmap=scale.colormap)
+    bar = figure.colorbar(mapping, cax=axes, orientation="horizontal")
+    bar.set_ticks([scale.limits.low, scale.limits.high])
+    bar.set_ticklabels(list(ends))
+    first, last = bar.ax.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+    bar.ax.set_xlabel(scale.name, labelpad=-8)
+    bar.outline.set_linewidth(0.4)
+
+
+def _words(saliency: SaliencyMap, photo: Image, style: Style, scale: Scale) -> list[str]:
+    titles = [file_name(saliency, photo), f"{saliency.method} of {saliency.model}"]
+    return [*titles, explained(saliency), *notes(saliency, style, scale)]
+
+
+def _caption(figure: Figure, text: list[str], below: float) -> None:
+    height = figure.get_size_inches()[1]
+    wrapped = "\n".join(part for line in text for part in wrap(line, CHARACTERS))
+    figure.text(0, -below / height, wrapped, va="top", ha="left", parse_math=False)
+
+
+def _undated(path: Path) -> dict[str, Any]:
+    return {"CreationDate": None} if path.suffix.lower() == ".pdf" else {"Date": None}
