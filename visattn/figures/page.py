@@ -43,7 +43,7 @@ def save_page(saliency: SaliencyMap, photo: Image, style: Style, path: Path) -> 
         if bar:
             _colour_bar(figure, scale, end_labels(scale, saliency.grid))
         if style.caption:
-            _caption(figure, _words(saliency, photo, style, scale), below=0.42 if bar else 0.06)
+            _caption(figure, _words(saliency, photo, style, scale), below=0.5 if bar else 0.06)
         with atomic_path(path) as temporary:
             figure.savefig(
                 temporary, bbox_inches="tight", pad_inches=0.03, dpi=300, metadata=_undated(path)

@@ -67,22 +67,24 @@ class Part(BaseModel):
 
 
 class MethodConfig(Part):
-    """One method: a name alone, or a mapping of ``name`` and the method's own options."""
+    """One method: a name alone, or a mapping of ``name`` and the method's own options.
+
+    ``style`` changes how this method's maps are drawn; everything else is an option.
+    """
 
     name: StrictStr
     options: dict[str, Any] = Field(default_factory=dict)
+    style: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, value: Any) -> Any:
         value = _named(value)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or not isinstance(value.get("options", {}), Mapping):
             return value
-        options = {key: each for key, each in value.items() if key not in ("name", "options")}
-        nested = value.get("options", {})
-        if not isinstance(nested, Mapping):
-            return value
-        return {**{k: value[k] for k in ("name",) if k in value}, "options": {**nested, **options}}
+        fixed = {key: each for key, each in value.items() if key in ("name", "style")}
+        own = {key: each for key, each in value.items() if key not in cls.model_fields}
+        return {**fixed, "options": {**value.get("options", {}), **own}}
 
 
 Methods = Annotated[tuple[MethodConfig, ...], BeforeValidator(_listed)]
@@ -124,6 +126,7 @@ class GalleryConfig(Part):
         limit: only the first photos, in the order of their paths.
         overwrite: compute everything again in a folder that already holds a gallery.
         style: fields of `visattn.overlay.Style`; caption and colour bar are on unless switched off.
+            A method's own ``style`` goes before it.
         overlay_size: longest side of an overlay in pixels; larger photos are reduced for drawing.
         seed: of randomly initialised weights and of methods with a ``seed`` option.
 
@@ -160,6 +163,10 @@ class GalleryConfig(Part):
     def methods_of(self, model: ModelConfig) -> tuple[MethodConfig, ...]:
         """Return the methods for one model: its own list where it has one."""
         return model.methods or self.methods
+
+    def style_of(self, method: MethodConfig) -> dict[str, Any]:
+        """Return the drawing options for one method."""
+        return {**self.style, **method.style}
 
     def target_of(self, model: ModelConfig) -> int | str | None:
         """Return the target for one model: its own where it has one."""

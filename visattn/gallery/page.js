@@ -128,21 +128,27 @@
     }
     const lazy = large ? {} : { loading: "lazy", decoding: "async" };
     const source = large ? photo.photo : photo.thumbnail;
-    box.append(el("img", { src: source, alt: large || !map ? `Photo ${photo.name}` : "", ...lazy }));
+    const picture = el("img", { src: source, alt: large || !map ? `Photo ${photo.name}` : "", ...lazy });
+    box.append(picture);
     if (!map) return box;
     const { statistics } = map;
-    box.append(...unseen(statistics.seen));
+    box.append(...seenPart(picture, statistics.seen, lazy));
     if (statistics.no_signal) box.append(el("span", { class: "badge" }, "no signal"));
     else box.append(el("img", { class: "heat", src: map.heat, alt: `Heat of ${map.method}, ${map.model}`, ...lazy }));
     return box;
   }
 
-  function unseen(seen) {
+  // What the model did not see is grey: the photo once in grey, and once cut to what was seen.
+  function seenPart(picture, seen, lazy) {
     if (!seen || (seen[0] < 0.005 && seen[1] < 0.005 && seen[2] > 0.995 && seen[3] > 0.995)) return [];
     const [top, left, bottom, right] = seen.map((part) => 100 * part);
+    const inset = `${top}% ${100 - right}% ${100 - bottom}% ${left}%`;
+    const bright = el("img", { src: picture.getAttribute("src"), alt: "", ...lazy });
     const frame = el("div", { class: "seen", title: "The model saw only this part" });
-    frame.style.inset = `${top}% ${100 - right}% ${100 - bottom}% ${left}%`;
-    return [frame];
+    picture.classList.add("unseen");
+    bright.style.clipPath = `inset(${inset})`;
+    frame.style.inset = inset;
+    return [bright, frame];
   }
 
   function tile(photo, map, place) {
@@ -179,7 +185,7 @@
       first ? el("p", { class: "prediction" }, `Prediction: ${named(first.prediction, first.prediction_probability)}`) : null);
     // Tiles of all shapes get about the same area, so that no photo shouts.
     const ratio = photo.width ? photo.width / photo.height : 1.5;
-    const width = Math.round(Math.min(300, Math.max(150, 210 * Math.sqrt(ratio))));
+    const width = Math.round(Math.min(300, Math.max(150, 190 * Math.sqrt(ratio))));
     const tiles = el("div", { class: "tiles", "--tile": `${width}px` });
     const error = visible[0].error;
     if (!photo.photo && visible.length > 1 && visible.every((map) => map.status === "failed" && map.error === error)) {
@@ -257,7 +263,7 @@
       ["Explains", map.label ?? "no class: the same map for every class"],
       ["Probability", map.probability === undefined ? null : number(map.probability)],
       ["Prediction", s.prediction ? named(s.prediction, s.prediction_probability) : null],
-      ["Grid", map.grid ? `${map.grid[0]} × ${map.grid[1]} (rows × columns)` : null],
+      ["Grid", map.grid ? `${map.grid[0]} rows × ${map.grid[1]} columns` : null],
       ["Photo", size],
       ["Seen", percent((bottom - top) * (right - left))],
     ]));
@@ -277,11 +283,23 @@
   }
 
   function legend(s) {
-    const bar = el("div", { class: "bar", role: "img", "aria-label": `Colours from ${number(s.scale[0])} to ${number(s.scale[1])}` });
-    bar.style.background = `linear-gradient(to right, ${data.colormaps[s.colormap].join(", ")})`;
-    return el("div", { class: "legend" }, bar,
-      el("div", {}, el("span", {}, number(s.scale[0])), el("span", {}, number(s.scale[1]))),
-      el("p", {}, `Raw values; scale: ${s.normalization}, colours: ${s.colormap}`));
+    const [low, high] = s.scale;
+    const colours = data.colormaps[s.colormap];
+    // As in the heat: paint is as thick as the value is far from the unpainted end or middle.
+    const diverging = s.normalization === "symmetric" || low === -high;
+    const stops = colours.map((colour, index) => {
+      const place = index / (colours.length - 1);
+      const alpha = Math.round(255 * (diverging ? Math.abs(2 * place - 1) : place));
+      return colour + alpha.toString(16).padStart(2, "0");
+    });
+    const paint = el("div", { class: "heat" });
+    paint.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+    const ends = [`${s.minimum < low ? "≤ " : ""}${number(low)}`, `${s.maximum > high ? "≥ " : ""}${number(high)}`];
+    const middle = diverging ? el("span", {}, "0") : null;
+    return el("div", { class: "legend" },
+      el("div", { class: "bar", role: "img", "aria-label": `Colours from ${ends[0]} to ${ends[1]}` }, paint),
+      el("div", { class: "ends" }, el("span", {}, ends[0]), middle, el("span", {}, ends[1])),
+      el("p", {}, `Raw values from ${number(s.minimum)} to ${number(s.maximum)}. Scale: ${s.normalization}; colours: ${s.colormap}.`));
   }
 
   function movePhoto(step) {

@@ -48,7 +48,7 @@ def page_data(store: Store, entries: Sequence[Entry], record: Record) -> dict[st
         "title": _readable(os.path.basename(record["input"]) or record["input"]),  # noqa: PTH119
         "made": record["started"][:10],
         "version": record["versions"]["visattn"],
-        "opacity": record["style"].get("opacity", _default_opacity()),
+        "opacity": record["config"]["style"].get("opacity", _default_opacity()),
         "counts": {name: sum(each.status == name for each in entries) for name in STATUSES},
         "colormaps": {name: _stops(name) for name in sorted(filter(None, colormaps))},
         "photos": [_photo(store, name, group) for name, group in photos.items()],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -39,7 +39,7 @@ class Pipeline:
         config: of the run.
         store: where files go.
         engine: loads and explains.
-        style: how overlays are drawn.
+        styles: how overlays are drawn, by model and method.
         pool: threads that decode and draw.
         note: called in the main thread with every entry whose files are in place, in order.
         copied: photos whose display copies this run has written.
@@ -48,7 +48,7 @@ class Pipeline:
     config: GalleryConfig
     store: Store
     engine: Engine
-    style: Style
+    styles: Mapping[tuple[str, str], Style]
     pool: ThreadPoolExecutor
     note: Callable[[Entry], None]
     copied: set[str] = field(default_factory=set)
@@ -165,9 +165,9 @@ class Pipeline:
 
     def _draw_one(self, key: Key, saliency: SaliencyMap, photo: Image, seconds: float) -> Entry:
         start = time.perf_counter()
-        side = self.config.overlay_size
+        style, side = self.styles[key[1:]], self.config.overlay_size
         try:
-            entry = draw_map(self.store, key, saliency, photo, self.style, side)
+            entry = draw_map(self.store, key, saliency, photo, style, side)
         except Exception as error:  # noqa: BLE001 - one bad map must not stop the others
             return self._without_map(key, _logged(error, key[0]), photo, seconds)
         return replace(entry, seconds=round(seconds + time.perf_counter() - start, 4))

@@ -18,7 +18,7 @@ from visattn.gallery.summary import Summary
 
 FORMAT = 1
 LIBRARIES = ("torch", "timm", "numpy", "pillow")
-WHOLE = ("input", "seed", "style", "overlay_size")
+WHOLE = ("input", "seed", "overlay_size")
 
 Record = dict[str, Any]
 
@@ -29,7 +29,11 @@ def new_record(config: GalleryConfig) -> Record:
         model.name: {
             "settings": model.settings(),
             "methods": {
-                method.name: {"target": config.target_of(model), "options": method.options}
+                method.name: {
+                    "target": config.target_of(model),
+                    "options": method.options,
+                    "style": config.style_of(method),
+                }
                 for method in config.methods_of(model)
             },
         }
@@ -42,7 +46,6 @@ def new_record(config: GalleryConfig) -> Record:
         "versions": _versions(),
         "input": str(config.input.resolve()),
         "seed": config.seed,
-        "style": config.style,
         "overlay_size": config.overlay_size,
         "models": models,
         "started": now(),
@@ -139,12 +142,11 @@ def _model_changes(
     ]
     for method in old["methods"].keys() & new["methods"].keys():
         then, this = old["methods"][method], new["methods"][method]
-        if then["options"] != this["options"]:
-            what = f"options of {method} for {name}"
-            changes.append(_change(what, then["options"], this["options"]))
-        if then["target"] != this["target"] and class_specific(method):
-            what = f"target of {method} for {name}"
-            changes.append(_change(what, then["target"], this["target"]))
+        changes += [
+            _change(f"{key} of {method} for {name}", then.get(key), this.get(key))
+            for key in ("options", "style", "target")
+            if then.get(key) != this.get(key) and (key != "target" or class_specific(method))
+        ]
     return changes
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from visattn.gallery.config import GalleryConfig, ModelConfig
 from visattn.gallery.drawing import gallery_style
@@ -27,6 +28,9 @@ from visattn.gallery.record import (
 )
 from visattn.gallery.store import Store
 from visattn.gallery.summary import Summary
+
+if TYPE_CHECKING:
+    from visattn.overlay import Style
 
 
 def run_gallery(
@@ -84,10 +88,7 @@ class _Run:
         self.model: LoadedModel | None = None
 
     def work(self, progress: bool) -> None:
-        style = gallery_style(self.config.style)
-        for model in self.config.models:
-            for method in self.config.methods_of(model):
-                self.engine.check(method)
+        styles = self._check()
         if self.plan.batches:
             self._load(self.plan.batches[0][0])
         self._open()
@@ -101,7 +102,7 @@ class _Run:
                 ThreadPoolExecutor(workers, thread_name_prefix="gallery") as pool,
             ):
                 note = _Note(append, self.entries, meter)
-                pipeline = Pipeline(self.config, self.store, self.engine, style, pool, note)
+                pipeline = Pipeline(self.config, self.store, self.engine, styles, pool, note)
                 for settings, batches in self.plan.batches:
                     meter.model(settings.name)
                     self._explain(pipeline, settings, batches)
@@ -115,6 +116,16 @@ class _Run:
         entries = [entry for entry in self.entries if entry.key in wanted]
         kept = sum(entry.key in wanted for entry in self.plan.kept)
         return Summary.of(entries, kept, self.store.index)
+
+    def _check(self) -> dict[tuple[str, str], Style]:
+        """Refuse wrong methods, options and styles; return the styles."""
+        styles = {}
+        for model in self.config.models:
+            for method in self.config.methods_of(model):
+                self.engine.check(method)
+                style = gallery_style(self.config.style_of(method))
+                styles[model.name, method.name] = style
+        return styles
 
     def _open(self) -> None:
         """Write for the first time: the config is right and the first model is there."""
