@@ -123,7 +123,7 @@ def _from_file(path: Path) -> Image:
         raise ImageError(f"{path}: not an image in a format that Pillow reads.") from error
     except PillowImage.DecompressionBombError as error:
         raise ImageError(f"{path}: too large ({error}).") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # codecs raise anything on damaged bytes
         raise ImageError(f"{path}: truncated or damaged ({error}).") from error
     return Image(pixels, path, hashlib.sha256(data).hexdigest(), notes)
 

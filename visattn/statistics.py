@@ -63,7 +63,7 @@ def no_signal(grid: Array) -> str | None:
         return "all cells are zero"
     spread = float(grid.max()) - float(grid.min())
     if spread < FLAT * extreme:
-        return f"all cells are equal to {extreme:.3g} within one part in a million"
+        return f"all cells are equal to {float(grid.flat[0]):.3g} within one part in a million"
     return None
 
 

@@ -1,6 +1,6 @@
 """A small engine without torch: maps are brightness, classes are made up, failures are asked for.
 
-Run as a script, it makes a gallery and says each step on its standard output.
+Run as a script, it makes a gallery, says each step on its standard output and waits for a line.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,26 +149,34 @@ def no_weights() -> ModelError:
 
 
 def talk(photos: str, out: str) -> None:
-    """Make a gallery and print a line at every step that a kill may fall upon."""
-    from visattn.gallery import drawing, manifest, pipeline
+    """Say every step that a kill may fall upon, and take it when a line comes in."""
+    from visattn.gallery import drawing, manifest, page, pipeline, run
+
+    turn = Lock()
+
+    def say(text: str) -> None:
+        with turn:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+            sys.stdin.readline()
 
     def spoken(word: str, act: Any) -> Any:
         def step(*args: Any, **kwargs: Any) -> Any:
-            print(f"before {word}", flush=True)
+            say(f"before {word}")
             result = act(*args, **kwargs)
-            print(f"after {word}", flush=True)
+            say(f"after {word}")
             return result
 
         return step
 
     pipeline.draw_map = spoken("map", drawing.draw_map)
     pipeline.draw_photo = spoken("photo", drawing.draw_photo)
+    run.write_page = spoken("page", page.write_page)
     manifest.os = SimpleNamespace(fsync=spoken("line", manifest.os.fsync))
     models = ["fake", "headless"]
     methods = ["bright", "signed", "classes_only"]
     config = settings(Path(photos), Path(out), models=models, methods=methods, batch_size=2)
     run_gallery(config, progress=False, engine=FakeEngine())
-    print("finished", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,7 @@ def command(
     method: Annotated[str, typer.Option(help="A name of 'visattn methods', or auto.")] = "auto",
     target: Annotated[
         str | None,
-        typer.Option(
-            help="Class index, label, top1..top5 or embedding; default: prediction."
-        ),
+        typer.Option(help="Class index, label, top1..top5 or embedding; default: prediction."),
     ] = None,
     option: Annotated[
         list[str], typer.Option("--option", "-O", help="Method option, e.g. start_layer=2.")

@@ -18,6 +18,12 @@
     return node;
   }
 
+  // Long names may break after their punctuation, and not in the middle of a word.
+  function breakable(text) {
+    const parts = text.split(/(?<=[_:/.-])/).flatMap((part) => [el("wbr"), part]);
+    return el("span", { class: "name" }, ...parts.slice(1));
+  }
+
   const number = (value, digits = 3) => {
     if (value === null || value === undefined) return "–";
     if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)) return value.toExponential(2);
@@ -51,7 +57,7 @@
   function fillSelects() {
     for (const [id, [all, values]] of Object.entries(CHOICES)) {
       $(id).append(el("option", { value: "" }, all), ...values.map((value) => el("option", { value }, value)));
-      $(id).hidden = values.length === 0;
+      $(id).hidden = values.length < 2;
     }
   }
 
@@ -153,7 +159,7 @@
 
   function tile(photo, map, place) {
     const explained = map.label ? named(map.label, map.probability) : null;
-    const words = el("span", { class: "words" }, el("b", {}, map.method), el("span", {}, map.model));
+    const words = el("span", { class: "words" }, el("b", {}, breakable(map.method)), el("span", {}, breakable(map.model)));
     if (explained) words.append(el("span", { class: "note" }, explained));
     const spoken = [`${map.method} of ${map.model}`, explained, map.status === "ok" ? null : map.status, photo.name];
     return el(

@@ -56,10 +56,11 @@ def find(config: GalleryConfig) -> tuple[str, ...]:
     except ImageError as error:
         raise ConfigError(str(error)) from error
     out = config.out.resolve()
+    inside = out != config.input.resolve()
     names = [
         path.relative_to(config.input).as_posix()
         for path in found
-        if out not in path.resolve().parents
+        if not (inside and out in path.resolve().parents)
     ]
     if not names:
         kinds = ", ".join(sorted(SUFFIXES))

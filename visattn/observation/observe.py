@@ -102,17 +102,11 @@ def _require_attention(module: nn.Module, observer: Observer) -> None:
         )
     if observer.operations:
         return
-    classes = sorted(
-        {type(m).__name__ for m in module.modules() if "att" in type(m).__name__.lower()}
-    )
-    kinds = (
-        f"its attention classes are {', '.join(classes)}"
-        if classes
-        else "it has no attention class"
-    )
-    softmax = (
-        f" A softmax in {', '.join(observer.unclaimed)} met no value." if observer.unclaimed else ""
-    )
+    named = {type(part).__name__ for part in module.modules()}
+    classes = sorted(name for name in named if "attention" in name.lower() or "Attn" in name)
+    kinds = f"its attention classes are {', '.join(classes)}" if classes else "no attention class"
+    lost = ", ".join(observer.unclaimed)
+    softmax = f" A softmax in {lost} met no value." if lost else ""
     raise CaptureError(
         f"No attention operation was observed in {type(module).__name__}: {kinds}.{softmax} "
         "Observed are torch's scaled_dot_product_attention and a softmax over the last axis "

