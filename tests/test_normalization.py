@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visattn.errors import ConfigError
-from visattn.normalization import NORMALIZATIONS, Limits, limits
+from visattn.normalization import NORMALIZATIONS, SYMMETRIC, Limits, limits
 
 
 def grid(*values: float) -> np.ndarray:
@@ -25,6 +25,8 @@ def grid(*values: float) -> np.ndarray:
         ("symmetric", (-1, 0, 3), (-3, 3)),
         ("symmetric", (-4, 1), (-4, 4)),
         ("none", (-7, 9), (0, 1)),
+        ("symmetric_percentile", tuple(range(-100, 1)), (-99, 99)),
+        ("symmetric_percentile", (-1, 0), (-0.99, 0.99)),
         ("percentile", tuple(range(101)), (1, 99)),
         ("percentile", (0, 1), (0.01, 0.99)),
     ],
@@ -70,13 +72,14 @@ def test_every_normalisation_keeps_the_order_and_stays_between_its_ends(name: st
     assert scaled.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["minmax", "symmetric", "max", "percentile"])
+@pytest.mark.parametrize("name", ["minmax", *SYMMETRIC, "max", "percentile"])
 def test_the_unit_of_the_values_does_not_matter(name: str) -> None:
     values = np.random.default_rng(2).normal(size=(6, 7)).astype(np.float32)
     one, other = (limits(v, name).scale(v) for v in (values, values * 1024))
     assert np.array_equal(one, other)
 
 
-def test_symmetric_puts_zero_in_the_middle() -> None:
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_symmetric_scales_put_zero_in_the_middle(name: str) -> None:
     values = grid(-1, 0, 4)
-    assert limits(values, "symmetric").scale(values)[0, 1] == 0.5
+    assert limits(values, name).scale(values)[0, 1] == 0.5

@@ -122,7 +122,7 @@ class Geometry:
                 f"{box.right:.1f}, y {box.top:.1f} to {box.bottom:.1f} of a photo of "
                 f"{self.original.width} x {self.original.height}"
             )
-        return int(row), int(col)
+        return min(int(row), self.grid.height - 1), min(int(col), self.grid.width - 1)
 
     def on_input(self, grid: Array, interpolation: str = "bilinear") -> Array:
         """Spread cell values (rows, cols) over the model's input (H, W); NaN outside the grid."""

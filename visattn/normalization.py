@@ -44,15 +44,23 @@ def _percentile(grid: Array) -> Limits:
     return Limits(float(low), float(high))
 
 
+def _symmetric_percentile(grid: Array) -> Limits:
+    extreme = float(np.percentile(np.abs(grid), 99))
+    return Limits(-extreme, extreme)
+
+
 def _none(_: Array) -> Limits:
     return Limits(0.0, 1.0)
 
+
+SYMMETRIC = ("symmetric", "symmetric_percentile")
 
 NORMALIZATIONS: dict[str, Callable[[Array], Limits]] = {
     "minmax": _minmax,
     "max": _max,
     "symmetric": _symmetric,
     "percentile": _percentile,
+    "symmetric_percentile": _symmetric_percentile,
     "none": _none,
 }
 
@@ -62,7 +70,8 @@ def limits(grid: Array, name: str) -> Limits:
 
     ``minmax``: minimum and maximum. ``max``: zero and maximum. ``symmetric``: minus and plus the
     largest magnitude, so that zero is the middle. ``percentile``: the 1st and 99th percentile of
-    the cells (values beyond are clipped). ``none``: 0 and 1. Raises `ConfigError` for other names.
+    the cells (values beyond are clipped). ``symmetric_percentile``: minus and plus the 99th
+    percentile of the magnitudes. ``none``: 0 and 1. Raises `ConfigError` for other names.
     """
     if name not in NORMALIZATIONS:
         raise ConfigError(f"There is no normalisation {name!r}.{suggestion(name, NORMALIZATIONS)}")

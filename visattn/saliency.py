@@ -15,7 +15,7 @@ from visattn.atomic import atomic_path
 from visattn.errors import ConfigError, ImageError
 from visattn.geometry import Array, Geometry
 from visattn.images import Image, load_image
-from visattn.normalization import limits
+from visattn.normalization import SYMMETRIC, limits
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -101,7 +101,7 @@ class SaliencyMap:
         return self.geometry.on_original(self.grid, interpolation)
 
     def normalized(self, name: str | None = None) -> Array:
-        """Return the grid scaled to 0..1 (``symmetric``: -1..1) by a named normalisation.
+        """Return the grid scaled to 0..1 (symmetric ones: -1..1) by a named normalisation.
 
         A map without signal comes back as zeros. See `visattn.normalization.limits` for names.
         """
@@ -109,7 +109,7 @@ class SaliencyMap:
         if self.no_signal:
             return np.zeros_like(self.grid)
         scaled = limits(self.grid, name).scale(self.grid)
-        return scaled * 2 - 1 if name == "symmetric" else scaled
+        return scaled * 2 - 1 if name in SYMMETRIC else scaled
 
     def photograph(self) -> Image:
         """Return the photo the map belongs to, read again from its file where it has one.
@@ -155,7 +155,9 @@ class SaliencyMap:
             "provenance": dict(self.provenance),
         }
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, grid=self.grid, facts=np.array(json.dumps(facts)))
+            np.savez_compressed(
+                file, grid=self.grid, facts=np.array(json.dumps(facts, default=_number))
+            )
         return path
 
     @classmethod
@@ -180,3 +182,10 @@ class SaliencyMap:
             statistics=facts["statistics"],
             provenance=facts["provenance"],
         )
+
+
+def _number(value: Any) -> Any:
+    """Return a numpy scalar as Python's, for JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be stored with a map: {value!r}")

@@ -75,6 +75,8 @@ class SimilarityTarget:
                 f"The reference has {reference.numel()} values, the outputs of {model.name} "
                 f"{output.flatten(1).shape[1]}."
             )
+        if not reference.any():
+            raise TargetError("The reference is zero everywhere, so it has no direction.")
         unit = functional.normalize(reference, dim=0)
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
@@ -178,11 +180,12 @@ def _binary(index: int, model: Model, output: torch.Tensor) -> Resolved:
 
 
 def _top(rank: int, model: Model, output: torch.Tensor) -> Resolved:
+    count = max(output.shape[1], 2)
+    if rank > count:
+        raise TargetError(f"top{rank} of {count} classes does not exist.")
     if output.shape[1] == 1:
         likely = int(output[0, 0] > 0)
         return _binary(likely if rank == 1 else 1 - likely, model, output)
-    if rank > output.shape[1]:
-        raise TargetError(f"top{rank} of {output.shape[1]} classes does not exist.")
     return _class(int(output[0].argsort(descending=True, stable=True)[rank - 1]), model, output)
 
 

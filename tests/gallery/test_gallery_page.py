@@ -288,7 +288,8 @@ def test_the_lightbox_by_keyboard(page: Any) -> None:
     assert "No signal: all cells are zero" in page.locator("#about").inner_text()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("j")
-    assert "not an image" in page.locator("#stage").inner_text()
+    assert page.locator("#stage").inner_text() == "Failed"
+    assert "not an image" in page.locator("#about").inner_text()
     page.keyboard.press("ArrowDown")
     assert page.locator("#box-name").inner_text() == "deep/bee.png"
     page.keyboard.press("Escape")

@@ -127,16 +127,16 @@
   function stack(photo, map, large) {
     const ratio = photo.width ? String(photo.width / photo.height) : "1.5";
     const box = el("div", { class: `stack ${map ? map.status : ""}`, "--ratio": ratio });
-    if (map && map.status !== "ok") {
+    if (map && map.status !== "ok" && !(large && photo.photo)) {
       const title = map.status === "failed" ? "Failed" : "Does not apply";
-      box.append(el("div", { class: "message" }, el("b", {}, title), el("span", {}, map.error ?? "")));
+      box.append(el("div", { class: "message" }, el("b", {}, title), ...(large ? [] : [el("span", {}, map.error ?? "")])));
       return box;
     }
     const lazy = large ? {} : { loading: "lazy", decoding: "async" };
     const source = large ? photo.photo : photo.thumbnail;
     const picture = el("img", { src: source, alt: large || !map ? `Photo ${photo.name}` : "", ...lazy });
     box.append(picture);
-    if (!map) return box;
+    if (!map || map.status !== "ok") return box;
     const { statistics } = map;
     box.append(...seenPart(picture, statistics.seen, lazy));
     if (statistics.no_signal) box.append(el("span", { class: "badge" }, "no signal"));
@@ -292,7 +292,7 @@
     const [low, high] = s.scale;
     const colours = data.colormaps[s.colormap];
     // As in the heat: paint is as thick as the value is far from the unpainted end or middle.
-    const diverging = s.normalization === "symmetric" || low === -high;
+    const diverging = s.normalization.startsWith("symmetric") || low === -high;
     const stops = colours.map((colour, index) => {
       const place = index / (colours.length - 1);
       const alpha = Math.round(255 * (diverging ? Math.abs(2 * place - 1) : place));

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch.nn import functional
 
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
@@ -23,7 +24,8 @@ class IntegratedGradients(Method):
     """Gradient averaged on the straight path from a baseline to the image, times the difference.
 
     ``m = sum_channels (x - x') * 1/K sum_k dy/dx(x' + a_k (x - x'))`` at every input pixel, signed,
-    in units of the score; K = ``steps`` (Gauss-Legendre). The baseline x' is zero in normalised
+    in units of the score; K = ``steps`` (Gauss-Legendre). Pixels are summed over squares of
+    ``cell`` by ``cell``, which keeps the total. The baseline x' is zero in normalised
     space, the mean colour. Completeness, ``sum m = y(x) - y(x')``, is checked: the gap is in the
     provenance, and a warning is given when it exceeds 5 % of the difference. Class-specific; cost
     K forward and backward passes, of ``chunk`` images at a time.
@@ -37,11 +39,13 @@ class IntegratedGradients(Method):
     paper: ClassVar[str] = "Sundararajan, Taly & Yan, ICML 2017"
 
     steps: int = 50
+    cell: int = 1
     chunk: int = 16
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.chunk < 1:
-            raise UnsupportedMethodError(f"steps={self.steps!r}, chunk={self.chunk!r}: at least 1.")
+        for name in ("steps", "cell", "chunk"):
+            if getattr(self, name) < 1:
+                raise UnsupportedMethodError(f"{name}={getattr(self, name)!r} is not at least 1.")
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return signed attributions of input pixels, summed over channels."""
@@ -59,7 +63,7 @@ class IntegratedGradients(Method):
             internal_batch_size=max(self.chunk, record.batch),
             return_convergence_delta=True,
         )
-        values = attributions.detach().sum(dim=1)
+        values = self._cells(attributions.detach().sum(dim=1))
         share = gap.detach().abs() / values.sum(dim=(1, 2)).sub(gap).abs().clamp(min=1e-12)
         warnings = [
             [f"completeness gap {float(s):.0%}: raise steps above {self.steps}"] if s > GAP else []
@@ -67,4 +71,9 @@ class IntegratedGradients(Method):
         ]
         facts = {"baseline": "zero in normalised space"}
         measured = [{"completeness_gap": float(g)} for g in gap]
-        return Maps(values, warnings=warnings, facts=facts, measured=measured)
+        size = (float(self.cell), float(self.cell))
+        return Maps(values, size, warnings=warnings, facts=facts, measured=measured)
+
+    def _cells(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return sums over squares of pixels; those at the far edges may be cut."""
+        return functional.avg_pool2d(pixels, self.cell, ceil_mode=True, divisor_override=1)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 4 * 2**20  # of one head-resolved block, so that it stays in the processor cache
 
 
 class RowBlock(NamedTuple):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from visattn.errors import ConfigError
 from visattn.geometry import Array
-from visattn.normalization import Limits, limits
+from visattn.normalization import SYMMETRIC, Limits, limits
 from visattn.overlay.colormap import DIVERGING, SEQUENTIAL, Colours, colour
 from visattn.overlay.style import Style
 from visattn.saliency import SaliencyMap
@@ -45,7 +45,7 @@ class Scale:
             name = style.normalization or saliency.default_normalization
             # Cells without signal may be NaN or infinite, which no normalisation can order.
             cells = np.zeros_like(saliency.grid) if saliency.no_signal else saliency.grid
-            ends, diverging = limits(cells, name), name == "symmetric"
+            ends, diverging = limits(cells, name), name in SYMMETRIC
         else:
             name, ends = FIXED, Limits(*style.limits)
             diverging = ends.low == -ends.high
