@@ -81,6 +81,8 @@ def load_model(
     names = _labels(labels)
     if isinstance(spec, nn.Module):
         built, name = _from_module(spec, size, transform), type(unwrap(spec)).__name__
+    elif not isinstance(spec, str):
+        raise ModelError(f"{type(spec).__name__} is no model: give a name or an nn.Module.")
     else:
         prefix, name = spec.split(":", 1) if ":" in spec else ("timm", spec)
         request = Spec(name, weights, size, len(names) if names else None)

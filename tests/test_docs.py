@@ -1,0 +1,73 @@
+"""What the documents say is true: examples run, commands exist, tables match the registries."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import visattn
+from visattn.cli.app import build
+from visattn.methods import get_method, list_methods
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = re.findall(r"^\.venv/bin/visattn (.*)$", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=["explain", "capture"])
+def test_python_examples_run(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example, names)  # noqa: S102  the README's own code
+    if "maps" in names:
+        assert names["maps"][1].target.label == "espresso"
+        assert (tmp_path / "coffee.png").is_file()
+    else:
+        assert names["record"][0].name == "blocks.0.attn"
+        assert names["record"][0].shape == (1, 6, 257, 257)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_typed_right(command: str, tmp_path: Path) -> None:
+    """Every command of the README parses; photos and hub weights are replaced by what is here."""
+    words = shlex.split(command.replace("photos", str(ROOT / "data" / "photos"), 1))
+    words = ["packaged:efficientnet_lite0" if w == "vit_small_patch16_224" else w for w in words]
+    words = ["gradcam" if w == "gae" else w for w in words]
+    place = words.index("--out") + 1
+    words[place] = str(tmp_path / Path(words[place]).name)
+    if words[0] == "gallery":
+        words += ["--limit", "1"]
+    result = CliRunner().invoke(build(), words)
+    assert result.exit_code == 0, result.output
+    assert Path(words[place]).exists()
+
+
+def test_the_table_of_methods_is_complete() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", page, flags=re.MULTILINE))
+    assert sorted(rows) == list_methods()
+    for name, paper in rows.items():
+        assert paper.removesuffix(" (captum)") == (get_method(name).paper or "control")
+        assert f"`{name}`" in README
+
+
+def test_the_version_is_the_changelogs_newest() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == visattn.__version__
+
+
+def test_every_command_has_a_help_text() -> None:
+    runner, app = CliRunner(), build()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert command.callback.__doc__
+        result = runner.invoke(app, [str(command.name), "--help"])
+        assert result.exit_code == 0
+        assert "Usage" in result.output
