@@ -260,6 +260,7 @@ def _provenance(model: Model, job: Job, found: Maps, index: int, item: Prepared)
         "timm": timm.__version__,
         "model": model.facts(),
         "options": {key: _plain(value) for key, value in job.method.options().items()},
+        "changed": {key: _plain(value) for key, value in job.method.changed().items()},
         "target": _plain(job.request.target),
         "image": {
             "path": None if item.image.path is None else str(item.image.path),

@@ -287,6 +287,15 @@ def test_a_checkpoint_of_an_embedding_has_no_classes(tmp_path: Path) -> None:
     assert model.labels is None
 
 
+def test_a_checkpoint_of_a_model_with_two_heads_is_read(tmp_path: Path) -> None:
+    name = "deit_tiny_distilled_patch16_224"
+    module = timm.create_model(name, num_classes=7).eval()
+    path = save_safetensors(module, tmp_path / "w.safetensors")
+    model = load_model(name, weights=path, device="cpu")
+    assert equal_states(model.module, module)
+    assert model.adapter.num_classes == 7
+
+
 @pytest.mark.parametrize("save", [save_safetensors, save_pth])
 def test_at_another_size_the_position_embedding_is_resampled(tmp_path: Path, save: Any) -> None:
     module = tiny(num_classes=7)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from visattn.images import Image
+from visattn.geometry import Geometry
+from visattn.images import Image, Size
 from visattn.overlay import Scale, Style, draw
-from visattn.overlay.caption import explained, file_name, notes
+from visattn.overlay.caption import explained, file_name, notes, title
 from visattn.overlay.colorbar import colorbar
 from visattn.overlay.strip import Sheet
-from visattn.saliency import Target
+from visattn.saliency import SaliencyMap, Target
 
 STRIPS = ({"colorbar": True}, {"caption": True}, {"colorbar": True, "caption": True})
 AGNOSTIC = "class-agnostic: the same map for every class"
@@ -124,3 +126,10 @@ def test_a_dark_background_gets_light_text(one_hot):
     strips = drawn(one_hot(0, 0), caption=True, background="#101010")[40:]
     assert (strips > 230).any()
     assert (strips[-4:] == 16).all()
+
+
+def test_title_names_the_options_that_are_not_defaults() -> None:
+    plain = SaliencyMap(np.eye(1, 2), Geometry.plain(Size(1, 2)), "rollout", "vit")
+    changed = replace(plain, provenance={"changed": {"start_layer": 4}})
+    assert title(plain) == "rollout of vit"
+    assert title(changed) == "rollout (start_layer=4) of vit"

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from visattn.atomic import atomic_path
 from visattn.images import Image
 from visattn.overlay import Scale, Style, draw
-from visattn.overlay.caption import explained, file_name, notes
+from visattn.overlay.caption import explained, file_name, notes, title
 from visattn.overlay.colorbar import end_labels
 from visattn.saliency import SaliencyMap
 
@@ -65,8 +65,8 @@ def _colour_bar(figure: Figure, scale: Scale, ends: tuple[str, str]) -> None:
 
 
 def _words(saliency: SaliencyMap, photo: Image, style: Style, scale: Scale) -> list[str]:
-    titles = [file_name(saliency, photo), f"{saliency.method} of {saliency.model}"]
-    return [*titles, explained(saliency), *notes(saliency, style, scale)]
+    titles = [file_name(saliency, photo), title(saliency), explained(saliency)]
+    return [*titles, *notes(saliency, style, scale)]
 
 
 def _caption(figure: Figure, text: list[str], below: float) -> None:

@@ -79,6 +79,11 @@ class Method(ABC):
         """Return the parameters by name, for the provenance."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def changed(self) -> dict[str, Any]:
+        """Return the parameters that differ from the defaults, for captions."""
+        defaults = {f.name: f.default for f in fields(self)}
+        return {name: value for name, value in self.options().items() if value != defaults[name]}
+
     @classmethod
     def create(cls, name: str, options: dict[str, Any]) -> Method:
         """Build the method from options; unknown ones raise with the nearest known name."""

@@ -27,7 +27,7 @@ def caption(
     """
     bold = sheet.face(bold=True)
     lines = [Line(shorten(printable(file_name(saliency, photo)), bold, sheet.room), bold=True)]
-    entries = [(f"{saliency.method} of {saliency.model}", False), (explained(saliency), False)]
+    entries = [(title(saliency), False), (explained(saliency), False)]
     entries += [(note, True) for note in notes(saliency, style, scale)]
     for text, pale in entries:
         lines += [Line(part, pale=pale) for part in wrap(printable(text), sheet.face(), sheet.room)]
@@ -40,6 +40,13 @@ def file_name(saliency: SaliencyMap, photo: Image) -> str:
         return photo.path.name
     stored = saliency.provenance.get("image", {}).get("path")
     return Path(stored).name if stored else "photo without a file"
+
+
+def title(saliency: SaliencyMap) -> str:
+    """Return method and model, with the options that are not the method's defaults."""
+    changed = saliency.provenance.get("changed", {})
+    options = ", ".join(f"{name}={value}" for name, value in changed.items())
+    return f"{saliency.method}{f' ({options})' if options else ''} of {saliency.model}"
 
 
 def explained(saliency: SaliencyMap) -> str:
