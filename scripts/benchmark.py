@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 
 import visattn
+from visattn.images import Size
 from visattn.observation import observe
 
 
@@ -52,8 +53,7 @@ def ratios(
 
 def model_table(spec: str, size: int | None, batch: int, repeats: int) -> None:
     model = visattn.load_model(spec, image_size=size, weights=weights_for(spec))
-    side = model.input_size
-    assert side is not None
+    side = model.input_size or Size(224, 224)
     inputs = torch.randn(batch, 3, *side, generator=torch.Generator().manual_seed(0))
 
     def target(outputs: torch.Tensor) -> torch.Tensor:

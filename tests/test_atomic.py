@@ -26,9 +26,14 @@ def test_the_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "map.npz"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="half way"), atomic_path(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError("half way")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

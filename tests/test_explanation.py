@@ -195,3 +195,96 @@ def test_the_peak_lands_on_the_evidence_in_the_photo(
     expected_x = photo.size.width / 2 + (place[1] + 2 - 32) * scale
     assert abs((rows.min() + rows.max() + 1) / 2 - expected_y) < 1.5 * scale
     assert abs((cols.min() + cols.max() + 1) / 2 - expected_x) < 1.5 * scale
+
+
+def test_an_uncapturable_model_still_gets_what_needs_no_attention(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visattn.errors import CaptureError
+    from visattn.observation import observe
+
+    def broken(*args: object, attention: bool = True, **kwargs: object) -> object:
+        if attention:
+            raise CaptureError("planned")
+        return observe(*args, attention=False, **kwargs)
+
+    monkeypatch.setattr("visattn.observation.passes.observe", broken)
+    names = ["rollout", "gae", "gradcam", "center", "random"]
+    requests = [Request(name) for name in names] + [Request("layercam", options={"layer": "no"})]
+    (row,) = explain_batch(model, prepare_all(model, zoo.images(1)), requests)
+    kinds = [type(answer) for answer in row]
+    assert kinds == [CaptureError, CaptureError, *[visattn.SaliencyMap] * 3, CaptureError]
+
+
+def test_outputs_that_are_no_class_scores_are_refused() -> None:
+    module = zoo.build("class")
+    module.head = torch.nn.Identity()
+    with pytest.raises(TargetError, match="declares 5 classes but returns 32"):
+        visattn.explain(module, zoo.images(1), method="gae")
+
+
+def test_a_module_is_prepared_for_the_size_it_was_built_for(cat: np.ndarray) -> None:
+    (found,) = visattn.explain(zoo.build("class"), cat, method="rollout")
+    assert found.geometry.input == zoo.SIZE
+
+
+def test_what_the_model_cannot_run_on_is_said() -> None:
+    with pytest.raises(visattn.ModelError, match=r"cannot run on \(1, 3, 64, 64\)"):
+        visattn.explain(zoo.build("class"), zoo.images(1, (64, 64)), method="rollout")
+
+
+def test_channels_last_feature_maps_are_read_as_such() -> None:
+    """A head that pools (batch, row, col, channel), as Swin's and Sequencer's do."""
+
+    class ChannelsLast(torch.nn.Module):
+        num_features, num_classes = 8, 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = torch.nn.Conv2d(3, 8, 16, 16)
+            self.global_pool = torch.nn.Identity()
+            self.head = torch.nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.global_pool(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+    (found,) = visattn.explain(ChannelsLast(), zoo.images(1), method="layercam", target=0)
+    assert found.grid.shape == zoo.GRID
+
+
+def test_transformers_without_a_described_family_are_not_taken_for_cnns() -> None:
+    import timm
+
+    swin = timm.create_model("swin_tiny_patch4_window7_224", embed_dim=24, depths=(1, 1, 1, 1))
+    for method in ("rollout", "gradcam"):
+        with pytest.raises(UnsupportedMethodError, match="no family that visattn knows"):
+            visattn.explain(swin, torch.zeros(1, 3, 224, 224), method=method)
+
+
+def test_a_subclass_from_elsewhere_is_named_in_the_warnings() -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
+    class Mine(VisionTransformer):
+        pass
+
+    module = Mine(img_size=zoo.SIZE, embed_dim=32, depth=2, num_heads=2, num_classes=3)
+    (found,) = visattn.explain(module, zoo.images(1), method="rollout")
+    assert any("Mine is read as" in warning for warning in found.warnings)
+
+
+def test_provenance_follows_the_weights() -> None:
+    module = zoo.build("class")
+    model = visattn.load_model(module)
+    before = model.weights_sha256
+    assert model.weights_sha256 == before
+    with torch.no_grad():
+        module.head.bias.add_(1)
+    assert model.weights_sha256 != before
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}])
+def test_impossible_batch_sizes_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(visattn.ConfigError, match="batch_size"):
+        visattn.explain(zoo.build("class"), zoo.images(1), method="rollout", **options)
+    with pytest.raises(visattn.ImageError, match="No image"):
+        visattn.explain(zoo.build("class"), zoo.images(0), method="rollout")

@@ -94,9 +94,8 @@ def _imported(node: ast.AST) -> list[str]:
         if node.module == "visattn":
             return [f"visattn.{visattn._HOMES.get(a.name, a.name)}" for a in node.names]
         return [node.module or ""]
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        if node.value.id == "visattn" and node.attr in visattn._HOMES:
-            return [f"visattn.{visattn._HOMES[node.attr]}"]
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "visattn":
+        return [f"visattn.{visattn._HOMES[node.attr]}"] if node.attr in visattn._HOMES else []
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,17 @@ import pytest
 
 import visattn
 
-HEAVY = ("captum", "cv2", "matplotlib", "pandas", "scipy", "skimage", "timm", "torch", "torchvision")
+HEAVY = (
+    "captum",
+    "cv2",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "skimage",
+    "timm",
+    "torch",
+    "torchvision",
+)
 
 PROMISED = {
     "AttentionRecord", "CaptureError", "ConfigError", "ImageError", "Model", "ModelError", "Pixel",
@@ -32,7 +43,7 @@ def loaded_by(code: str) -> set[str]:
 
 def unsorted_names(names: list[str]) -> list[tuple[str, str]]:
     """Return neighbours in the wrong order, or twice the same."""
-    return [(a, b) for a, b in zip(names, names[1:], strict=False) if a >= b]
+    return [(a, b) for a, b in itertools.pairwise(names) if a >= b]
 
 
 def test_names_are_sorted_and_unique() -> None:

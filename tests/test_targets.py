@@ -167,6 +167,20 @@ def test_a_single_logit_is_for_class_one_and_against_class_zero(
     assert values(found, outputs) == [score]
 
 
+def test_a_single_logit_may_have_two_names_where_the_number_of_classes_is_not_declared() -> None:
+    (found,) = one(None, toy(None, 1, ("ham", "spam")), torch.tensor([[2.0]]))
+    assert found.target.label == "spam"
+
+
+@pytest.mark.parametrize("outputs", [torch.zeros(2, 7), torch.zeros(2, 4)])
+def test_outputs_of_another_length_than_the_classes_are_no_class_scores(
+    outputs: torch.Tensor,
+) -> None:
+    with pytest.raises(TargetError, match=rf"declares 5 classes but returns {outputs.shape[1]}"):
+        one(None, outputs=outputs)
+    assert values(one(lambda o: o[:, 3], outputs=outputs), outputs) == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("spec", [2, -1])
 def test_a_single_logit_has_two_classes(spec: int) -> None:
     with pytest.raises(TargetError, match="one output, 0 or 1"):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 import visattn
-from visattn.errors import UnsupportedMethodError, VisattnError
+from visattn.errors import ConfigError, TargetError, UnsupportedMethodError, VisattnError
 from visattn.images import Size
 from visattn.methods import Maps, Method, get_method
 from visattn.models import Model, Prepared, load_model
@@ -83,11 +83,16 @@ def explain(
     name = automatic_method(known, target) if method == "auto" else method
     given = {"query": query, "layers": layers, "heads": None if heads == "mean" else heads}
     chosen = {**{key: value for key, value in given.items() if value is not None}, **options}
-    size = batch_size or BATCH_SIZE
+    size = BATCH_SIZE if batch_size is None else batch_size
+    if size < 1:
+        raise ConfigError(f"batch_size={batch_size!r} is not at least 1.")
+    if isinstance(target, (list, tuple)) and len(target) != len(prepared):
+        raise TargetError(f"{len(target)} targets were given for {len(prepared)} images.")
     maps = []
     for start in range(0, len(prepared), size):
         part = prepared[start : start + size]
-        wanted = _part_of_targets(target, start, len(part), len(prepared))
+        several = isinstance(target, (list, tuple))
+        wanted = list(target[start : start + size]) if several else target
         for (result,) in explain_batch(known, part, [Request(name, wanted, chosen)]):
             if isinstance(result, VisattnError):
                 raise result
@@ -177,16 +182,15 @@ def _answer(
     jobs: Sequence[Job],
     answers: list[list[SaliencyMap | VisattnError]],
 ) -> None:
-    """Run one pass for a group of jobs; if its target fails, the class-agnostic ones still run."""
-    specific = [job for job in jobs if job.method.class_specific]
-    agnostic = [job for job in jobs if not job.method.class_specific]
+    """Run one pass for a group of jobs; if it fails, each job has a pass of its own."""
     try:
         passed = _pass(model, prepared, jobs)
     except VisattnError as error:
-        for job in specific or jobs:
-            answers[job.place] = [error] * len(prepared)
-        if specific and agnostic:
-            _answer(model, prepared, agnostic, answers)
+        if len(jobs) == 1:
+            answers[jobs[0].place] = [error] * len(prepared)
+        else:
+            for job in jobs:
+                _answer(model, prepared, [job], answers)
         return
     for job in jobs:
         try:
@@ -229,7 +233,7 @@ def _maps(
                 signed=job.method.signed,
                 target=target,
                 prediction=firsts[index],
-                warnings=_warnings(values[index], found, index, item, target),
+                warnings=_warnings(model, values[index], found, index, item, target),
                 statistics={**summary(values[index]), **extra},
                 provenance=_provenance(model, job, found, index, item),
                 photo=item.image if item.image.path is None else None,
@@ -239,7 +243,7 @@ def _maps(
 
 
 def _warnings(
-    values: Any, found: Maps, index: int, item: Prepared, target: Target | None
+    model: Model, values: Any, found: Maps, index: int, item: Prepared, target: Target | None
 ) -> tuple[str, ...]:
     notes = list(found.warnings[index]) if found.warnings else []
     reason = no_signal(values)
@@ -247,7 +251,7 @@ def _warnings(
         notes.append(f"no signal: {reason}")
     if target is not None and target.probability is not None and target.probability < 0.01:
         notes.append(f"the model gives {target.label} only {target.probability:.2%}")
-    return (*notes, *item.image.notes)
+    return (*notes, *model.adapter.notes, *item.image.notes)
 
 
 def _provenance(model: Model, job: Job, found: Maps, index: int, item: Prepared) -> dict[str, Any]:
@@ -278,10 +282,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     return repr(value)
-
-
-def _part_of_targets(target: Any, start: int, length: int, total: int) -> Any:
-    """Return the targets of one batch; a list of the wrong length is passed on to be refused."""
-    if isinstance(target, (list, tuple)) and len(target) == total:
-        return list(target[start : start + length])
-    return target

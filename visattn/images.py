@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
 
 from visattn.errors import ImageError
 
@@ -21,6 +21,16 @@ Pixels = npt.NDArray[np.uint8]
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
+TURNS = PillowImage.Transpose
+UPRIGHT = {
+    2: TURNS.FLIP_LEFT_RIGHT,
+    3: TURNS.ROTATE_180,
+    4: TURNS.FLIP_TOP_BOTTOM,
+    5: TURNS.TRANSPOSE,
+    6: TURNS.ROTATE_270,
+    7: TURNS.TRANSVERSE,
+    8: TURNS.ROTATE_90,
+}
 
 
 class Size(NamedTuple):
@@ -134,7 +144,7 @@ def _upright_rgb(picture: PillowImage.Image, name: str) -> tuple[Pixels, tuple[s
     if frames > 1:
         notes.append(f"first of {frames} frames")
         picture.seek(0)
-    upright = ImageOps.exif_transpose(picture)
+    upright = _upright(picture)
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
         return _eight_bit(upright, name), (*notes, "16 bits scaled to 8")
     if upright.has_transparency_data:
@@ -143,6 +153,12 @@ def _upright_rgb(picture: PillowImage.Image, name: str) -> tuple[Pixels, tuple[s
         white = PillowImage.new("RGBA", upright.size, "white")
         upright = PillowImage.alpha_composite(white, upright)
     return np.asarray(upright.convert("RGB")).copy(), tuple(notes)
+
+
+def _upright(picture: PillowImage.Image) -> PillowImage.Image:
+    """Apply the EXIF orientation; Pillow's own function fails on malformed tags beside it."""
+    turn = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bit(picture: PillowImage.Image, name: str) -> Pixels:

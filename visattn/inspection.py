@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from visattn.adapters import Refusal
+from visattn.adapters import Readout, Refusal
 from visattn.errors import CaptureError
 from visattn.images import Size
 from visattn.methods import get_method, list_methods
@@ -98,11 +98,15 @@ def _tokens(model: Model, side: Size) -> dict[str, str]:
     return {
         "prefix tokens": ", ".join(layout.prefix) or "none",
         "grid": f"{layout.grid.height} x {layout.grid.width} of {height:g} x {width:g} pixels",
-        "head reads": chain.readout.description,
+        "head reads": _readout(chain.readout),
         "layers": str(len(chain.blocks)),
         "cam layer": layer,
         "gates": "not captured yet",
     }
+
+
+def _readout(readout: Readout | Refusal) -> str:
+    return readout.reason if isinstance(readout, Refusal) else readout.description
 
 
 def _operation_lines(operations: tuple[OperationRow, ...]) -> list[str]:

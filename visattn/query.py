@@ -25,8 +25,9 @@ def cells(query: Any, geometries: Sequence[Any]) -> list[tuple[int, int]]:
     """
     if isinstance(query, Pixel):
         return [geometry.cell_at(query.x, query.y) for geometry in geometries]
-    if isinstance(query, Sequence) and not isinstance(query, str) and len(query) == 2:
-        return [(int(query[0]), int(query[1]))] * len(geometries)
+    pair = isinstance(query, Sequence) and not isinstance(query, str) and len(query) == 2
+    if pair and all(isinstance(index, int) for index in query):
+        return [(query[0], query[1])] * len(geometries)
     raise ValueError(
         f"{query!r} is not a query: use None (what the head reads), 'cls', 'mean', (row, col) or "
         "visattn.Pixel(x, y)"

@@ -164,12 +164,16 @@ class SaliencyMap:
     def load(cls, path: str | Path) -> SaliencyMap:
         """Read a map written by `save`; raises `ConfigError` when the file is not one."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 grid, facts = stored["grid"], json.loads(str(stored["facts"]))
-        except (OSError, ValueError, KeyError) as error:
+            if facts["format"] == FORMAT:
+                return cls._from_facts(grid, facts)
+        except Exception as error:  # numpy and zipfile raise anything on damaged bytes
             raise ConfigError(f"{path} is not a saved map ({error}).") from error
-        if facts["format"] != FORMAT:
-            raise ConfigError(f"{path} has format {facts['format']}; this version reads {FORMAT}.")
+        raise ConfigError(f"{path} has format {facts['format']}; this version reads {FORMAT}.")
+
+    @classmethod
+    def _from_facts(cls, grid: Array, facts: Mapping[str, Any]) -> SaliencyMap:
         return cls(
             grid=grid,
             geometry=Geometry.from_dict(facts["geometry"]),

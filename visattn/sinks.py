@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from visattn.adapters import Refusal
 from visattn.methods.walk import Walk, mean_step
 from visattn.observation import AttentionRecord
 
@@ -22,7 +23,8 @@ def attention_statistics(record: AttentionRecord) -> list[dict[str, Any]]:
     walk = Walk.of(record)
     layout = walk.chain.layout
     last = walk.blocks[-1]
-    read = mean_step(last, walk.start(None, (), mean_step))
+    query = "mean" if isinstance(walk.chain.readout, Refusal) else None
+    read = mean_step(last, walk.start(query, (), mean_step))
     everyone = layout.uniform(prefix=True).to(read).expand(record.batch, -1)
     received = mean_step(last, everyone)[:, len(layout.prefix) :]
     prefix = read[:, : len(layout.prefix)].sum(dim=1)

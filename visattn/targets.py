@@ -151,6 +151,13 @@ def _require_classes(spec: Any, model: Model, output: torch.Tensor) -> None:
             f"{model.name} has no classifier, so target={spec!r} means nothing to it: use "
             "target='embedding' (the image's own embedding) or visattn.SimilarityTarget(image)."
         )
+    declared = model.adapter.num_classes or (len(model.labels) if model.labels else None)
+    binary = declared == 2 and output.shape[-1] == 1
+    if output.ndim == 2 and declared not in (None, output.shape[1]) and not binary:
+        raise TargetError(
+            f"{model.name} declares {declared} classes but returns {output.shape[1]} values per "
+            "image, so these are not class scores: give a callable or visattn.SimilarityTarget."
+        )
     if output.ndim != 2:
         raise TargetError(
             f"The outputs of {model.name} have shape {tuple(output.shape)}, not (batch, class): "

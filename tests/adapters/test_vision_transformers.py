@@ -7,7 +7,7 @@ import torch
 
 import visattn
 from tests import zoo
-from visattn.adapters import Chain, OpaqueAdapter, Refusal, find_adapter
+from visattn.adapters import Chain, OpaqueAdapter, Readout, find_adapter
 from visattn.errors import CaptureError, ModelError, UnsupportedMethodError
 from visattn.images import Size
 
@@ -29,6 +29,7 @@ def test_the_head_reads_exactly_the_declared_tokens(name: str) -> None:
     output = module(zoo.images(1).requires_grad_())
     (gradient,) = torch.autograd.grad((output * torch.randn_like(output)).sum(), seen)
     read = gradient[0].norm(dim=1) > 1e-9
+    assert isinstance(chain.readout, Readout)
     if chain.readout.pool:
         declared = chain.expand(torch.ones(1, chain.layout.tokens - chain.readout.reads_from))[0]
     else:
@@ -40,7 +41,7 @@ def test_the_head_reads_exactly_the_declared_tokens(name: str) -> None:
 @pytest.mark.parametrize("name", zoo.VITS)
 @pytest.mark.parametrize("cell", [(0, 0), (0, 4), (2, 0), (2, 3)])
 def test_the_layout_places_a_token_on_its_patch(name: str, cell: tuple[int, int]) -> None:
-    """Change one patch of the input: of all keys of the first operation its token's changes most."""
+    """Change one patch of the input: its token's key in the first operation changes most."""
     model, layout = visattn.load_model(zoo.build(name), image_size=zoo.SIZE), chain_of(name).layout
     inputs = zoo.images(1)
     changed = inputs.clone()
@@ -61,6 +62,7 @@ def test_declared_tokens_are_the_observed_ones(name: str) -> None:
     assert chain.layout.grid == zoo.GRID
     assert chain.layout.cell == (16.0, 16.0)
     assert len(chain.blocks) == 3
+    assert isinstance(chain.readout, Readout)
     named = {name for block in chain.blocks for name in block} | {chain.readout.pool} - {None}
     assert named == {operation.name for operation in record}
 
@@ -95,9 +97,12 @@ def test_another_input_size_changes_the_grid() -> None:
 @pytest.mark.parametrize("pool", ["max", "avgmax", ""])
 def test_a_head_without_a_fixed_row_is_refused_with_the_repair(pool: str) -> None:
     module = zoo.vit(global_pool=pool, class_token=False)
-    refusal = find_adapter(module).chain(SIZE)
-    assert isinstance(refusal, Refusal)
-    assert "query" in refusal.reason
+    with pytest.raises(UnsupportedMethodError, match="query"):
+        visattn.explain(module, zoo.images(1), method="rollout")
+    (found,) = visattn.explain(module, zoo.images(1), method="rollout", query="mean")
+    assert found.grid.shape == zoo.GRID
+    with pytest.raises(UnsupportedMethodError, match="no class token"):
+        visattn.explain(module, zoo.images(1), method="rollout", query="cls")
 
 
 def test_differential_attention_is_refused_by_name() -> None:

@@ -28,10 +28,10 @@ def visattn_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A landscape photograph, 90 x 140."""
+    """A landscape photograph, 160 x 250."""
     path = tmp_path / "photos" / "a cat.png"
     path.parent.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 250, 3), np.uint8)
     PillowImage.fromarray(pixels).save(path)
     return path
 

@@ -49,12 +49,12 @@ def test_the_picture_has_the_photos_width_and_strips_below(explain: Any, tmp_pat
     assert explain("--method", "rollout", out="map.png").code == 0
     with PillowImage.open(tmp_path / "map.png") as drawn:
         assert drawn.mode == "RGB"
-        assert drawn.width == 140
-        assert drawn.height > 90
+        assert drawn.width == 250
+        assert drawn.height > 160
     bare = ("--style", "caption=False", "-S", "colorbar=False")
     assert explain("--method", "rollout", *bare, out="bare.png").code == 0
     with PillowImage.open(tmp_path / "bare.png") as drawn:
-        assert drawn.size == (140, 90)
+        assert drawn.size == (250, 160)
 
 
 def test_a_class_is_explained_by_name_or_number(explain: Any, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_class_is_explained_by_name_or_number(explain: Any, tmp_path: Path) ->
     assert number.target is not None
     assert (name.target.index, name.target.label) == (285, "Egyptian cat")
     assert (number.target.index, number.target.label) == (285, "Egyptian cat")
-    assert number.on_image().shape == (90, 140)
+    assert number.on_image().shape == (160, 250)
 
 
 def test_warnings_go_to_stderr_and_the_path_alone_to_stdout(explain: Any, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_image_size(explain: Any, tmp_path: Path) -> None:
         (["--method", "gae", "--target", "Egyptian cta"], "Did you mean 'Egyptian cat'?"),
         (["--method", "gae", "--target", "1000"], "classes 0 to 999"),
         (["--method", "rollout", "-O", "residul=0.5"], "Did you mean 'residual'?"),
-        (["--method", "rollout", "-O", "residual=2"], "residual=2 is not in [0, 1)"),
+        (["--method", "rollout", "-O", "residual=2"], "residual=2 is not a number in [0, 1)"),
         (["--method", "rollout", "-O", "residual"], "not of the form name=value"),
         (["--method", "rollout", "-O", "=3"], "not of the form name=value"),
         (["--method", "rollout", "-O", "layers=[99]"], "layers=[99]"),
@@ -123,13 +123,26 @@ def test_mistakes_are_exit_code_2_and_nothing_is_written(
     assert files(tmp_path) == set()
 
 
-@pytest.mark.parametrize("residual", ["abc", "None", "[1]", "'x'"])
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("rollout", "residual=abc"),
+        ("rollout", "residual=None"),
+        ("rollout", "residual=[1]"),
+        ("rollout", "start_layer=1.5"),
+        ("random", "seed=abc"),
+        ("gae", "start_layer=first"),
+        ("integrated_gradients", "steps=2.5"),
+        ("integrated_gradients", "steps=many"),
+        ("gradcam", "layer=3"),
+    ],
+)
 def test_an_option_of_the_wrong_kind_is_a_mistake_of_the_user(
-    explain: Any, tmp_path: Path, residual: str
+    explain: Any, tmp_path: Path, method: str, option: str
 ) -> None:
-    done = explain("--method", "rollout", "-O", f"residual={residual}")
+    done = explain("--method", method, "-O", option)
     assert (done.code, done.out) == (2, "")
-    assert "residual" in done.err
+    assert option.split("=")[1] in done.err
     assert files(tmp_path) == set()
 
 

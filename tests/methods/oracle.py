@@ -136,7 +136,10 @@ def rollout(
 
 
 def gae(name: str, dense: Dense, first: int = 0) -> torch.Tensor:
-    """``r0 (I + E_L) ... (I + E_1)`` with ``E = mean_h (G * A)^+``."""
+    """``r0 (R - I)``, R = ``(I + E_L) ... (I + E_1)``, ``E = mean_h (G * A)^+``.
+
+    A pooling row is relevance itself, not an identity, and stays: ``r0 E_pool R``.
+    """
     pooled, step = name in POOLS, 2 if name == "parallel" else 1
     relevance = identity(dense.attn[0])
     positive = [
@@ -145,7 +148,8 @@ def gae(name: str, dense: Dense, first: int = 0) -> torch.Tensor:
     for index in list(dense.blocks(step, pooled))[first:]:
         relevance = relevance + sum(positive[index : index + step]) @ relevance
     pool = pool_query(name, positive[-1]) if pooled else None
-    return start(name, dense, pool) @ relevance
+    row = start(name, dense, pool)
+    return row @ relevance if pooled else row @ (relevance - identity(relevance))
 
 
 def attention(name: str, dense: Dense, heads: str = "mean") -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,21 @@ def test_gae_start_layer(first: int) -> None:
     agree(found[0], oracle.gae("registers", dense_of("registers", 0), first)[5:])
 
 
+@pytest.mark.parametrize("name", ["class", "registers", "mean"])
+@pytest.mark.parametrize("heads", ["mean", "max"])
+def test_rollout_discards_patch_to_patch_entries_only(name: str, heads: str) -> None:
+    (found, _) = explained(name, "rollout", torch.float32, heads=heads, discard_ratio=0.6)
+    dense, prefix = dense_of(name, 0), oracle.PREFIX[name]
+    product = oracle.identity(dense.attn[0])
+    for attn in dense.attn:
+        fused = oracle.fuse(attn, heads).numpy().copy()
+        patches = fused[prefix:, prefix:]
+        patches[patches < np.quantile(patches, 0.6)] = 0.0
+        matrix = 0.5 * oracle.identity(attn) + 0.5 * torch.from_numpy(fused)
+        product = oracle.row_normalised(matrix) @ product
+    agree(found, (oracle.start(name, dense, None) @ product)[prefix:])
+
+
 def test_gae_needs_each_layers_own_gradient() -> None:
     dense = dense_of("class", 0)
     right = oracle.gae("class", dense)
@@ -83,7 +99,7 @@ def test_gae_needs_each_layers_own_gradient() -> None:
 def test_gae_clamps_before_the_head_mean() -> None:
     dense = dense_of("class", 0)
     right = oracle.gae("class", dense)
-    (found,) = explained("class", "gae", torch.float32)[:1]
+    found = explained("class", "gae", torch.float32)[0]
     late = oracle.identity(dense.attn[0])
     for attn, gradient in zip(dense.attn, dense.gradient, strict=True):
         late = late + (attn * gradient).mean(0).clamp(min=0) @ late

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -110,8 +112,101 @@ def test_a_proof_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plain = AttentionOperation.rows
     monkeypatch.setattr(AttentionOperation, "rows", lambda self, i: plain(self, i).flip(-1))
+    with pytest.raises(CaptureError, match=r"blocks\.0\.attn.*would be wrong"):
+        visattn.explain(zoo.build("class"), zoo.images(1), method="rollout")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"operations": 0},
+        {"outputs_identical": False},
+        {"product_error": 1e-3},
+        {"row_sum_error": float("inf")},
+    ],
+)
+def test_a_proof_needs_all_its_parts(wrong: dict[str, Any]) -> None:
+    proof = prove(zoo.build("class"), zoo.images(1))
+    assert proof.holds
     with pytest.raises(CaptureError, match="not what the model computed"):
-        prove(zoo.build("class"), zoo.images(1)).require()
+        replace(proof, **wrong).require()
+
+
+class Overwriting(nn.Module):
+    """Attention whose operands or weights are not left alone."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what, self.qkv = what, nn.Linear(8, 24)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(tokens).reshape(2, 7, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        q, k, v = (part.clone() for part in qkv.unbind(0))
+        if self.what == "weights":
+            attn = (q @ k.mT).softmax(-1)
+            attn[:, :, 1:-1, :3] -= 0.1
+            return attn @ v
+        if self.what == "dropout":
+            return functional.dropout((q @ k.mT).softmax(-1), 0.5, training=True) @ v
+        output = functional.scaled_dot_product_attention(q, k, v)
+        {"query": q, "value": v, "output": output}[self.what].mul_(2.0)
+        return output
+
+
+@pytest.mark.parametrize("what", ["weights", "dropout", "query", "value", "output"])
+def test_operands_that_are_overwritten_are_found(what: str) -> None:
+    torch.manual_seed(0)
+    module, tokens = Overwriting(what), torch.randn(2, 7, 8)
+    if what == "weights":
+        weights = observe(module, tokens).operations[0].weights()
+        assert (weights.sum(-1) < 0.9).any()
+        return
+    with pytest.raises(CaptureError, match="overwritten in place"):
+        observe(module, tokens)
+
+
+def test_fully_masked_rows_have_no_weights() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mask = torch.ones(7, 7).bool()
+            mask[2] = False
+            return functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+    weights = observe(Masked(), torch.randn(1, 2, 7, 4)).operations[0].weights()
+    assert torch.isfinite(weights).all()
+    assert weights.sum(-1)[0, 0].round().tolist() == [1, 1, 0, 1, 1, 1, 1]
+
+
+def test_a_module_that_runs_twice_is_refused() -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
+    class Twice(VisionTransformer):
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
+            return super().forward(x) + super().forward(x.flip(-1))
+
+    module = Twice(img_size=zoo.SIZE, embed_dim=32, depth=2, num_heads=2, num_classes=3).eval()
+    for method in ("rollout", "gradcam"):
+        with pytest.raises(CaptureError, match=r"ran (2|several) times"):
+            visattn.explain(module, zoo.images(1), method=method)
+
+
+def test_threads_that_share_a_model_take_turns() -> None:
+    module = zoo.build("class").train()
+    right = visattn.explain(module, zoo.images(), method="gae", target=0)[0].grid
+    found: list[Any] = []
+
+    def work() -> None:
+        found.append(visattn.explain(module, zoo.images(), method="gae", target=0)[0].grid)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert module.training
+    assert len(found) == 4
+    for grid in found:
+        assert abs(grid - right).max() < 1e-5 * abs(right).max()
 
 
 def test_no_attention_is_an_error_that_names_the_classes() -> None:
@@ -155,7 +250,7 @@ def state(module: nn.Module) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-class Planned(RuntimeError):
+class Planned(Exception):  # noqa: N818
     """An exception that a test injects."""
 
 

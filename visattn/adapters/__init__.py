@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Refusal, Site
-from visattn.adapters.chain import Chain, Readout
+from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.chain import Chain, Readout, Refusal
 from visattn.adapters.layout import TokenLayout
 from visattn.adapters.opaque import OpaqueAdapter
 from visattn.adapters.registry import ADAPTERS

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from visattn.adapters.chain import Chain
+from visattn.adapters.chain import Chain, Refusal
 from visattn.adapters.layout import TokenLayout
 from visattn.images import Size
 
@@ -30,13 +30,6 @@ class Site:
 
     def __str__(self) -> str:
         return f"{self.side} of {self.module}"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why something does not exist for a model, and what would work instead."""
-
-    reason: str
 
 
 class Adapter(ABC):
@@ -73,6 +66,17 @@ class Adapter(ABC):
     @abstractmethod
     def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
         """Return the natural grid of maps and the size of its cells in input pixels."""
+
+    @property
+    def num_features(self) -> int | None:
+        """Number of channels that the head reads, None where it is not known."""
+        found = getattr(self.module, "num_features", None)
+        return found if isinstance(found, int) else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of every map of this model must know."""
+        return ()
 
     @property
     def num_classes(self) -> int | None:

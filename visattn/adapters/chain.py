@@ -10,6 +10,13 @@ from visattn.adapters.layout import TokenLayout
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why something does not exist for a model, and what would work instead."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Readout:
     """Which tokens the head reads.
 
@@ -33,17 +40,17 @@ class Chain:
 
     Attributes:
         layout: meaning of the stream's tokens; the same before and after every block.
-        readout: where the walk starts.
+        readout: where the walk starts, or why the head reads no fixed row of tokens.
         blocks: names of the attention operations of each block, first block first; a block with
             parallel attention has several.
     """
 
     layout: TokenLayout
-    readout: Readout
+    readout: Readout | Refusal
     blocks: tuple[tuple[str, ...], ...]
 
     def expand(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Place a row over the tokens that the pooling operation read on the stream's tokens."""
+        """Place a row over the tokens that the pooling operation read, the last ones, on all."""
         row = pooled.new_zeros(pooled.shape[0], self.layout.tokens)
-        row[:, self.readout.reads_from :] = pooled
+        row[:, self.layout.tokens - pooled.shape[1] :] = pooled
         return row

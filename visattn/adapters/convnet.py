@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Refusal, Site
-from visattn.adapters.chain import Chain
+from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.chain import Chain, Refusal
 from visattn.adapters.layout import TokenLayout
 from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
@@ -15,7 +15,7 @@ POOLS = ("global_pool", "head.global_pool", "avgpool")
 
 @ADAPTERS.register("convnet")
 class ConvNetAdapter(Adapter):
-    """Any module with convolutions, no transformer blocks, and a named global pool."""
+    """Any module with convolutions, no multi-head attention, and a named global pool."""
 
     family = "convnet"
 
@@ -24,7 +24,8 @@ class ConvNetAdapter(Adapter):
         """Match modules whose global pool receives a feature map."""
         names = dict(module.named_modules())
         convolutional = any(isinstance(part, nn.Conv2d) for part in names.values())
-        return convolutional and "blocks.0.attn" not in names and any(p in names for p in POOLS)
+        heads = any(hasattr(part, "num_heads") for part in names.values())
+        return convolutional and not heads and any(pool in names for pool in POOLS)
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Refuse: there are no attention operations to walk."""

@@ -7,7 +7,7 @@ from torch import nn
 from visattn.adapters.chain import Readout
 from visattn.adapters.layout import TokenLayout
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.vision_transformer import VisionTransformerAdapter
+from visattn.adapters.vision_transformer import VisionTransformerAdapter, is_instance
 
 
 @ADAPTERS.register("deit")
@@ -18,9 +18,8 @@ class DistilledAdapter(VisionTransformerAdapter):
 
     @classmethod
     def matches(cls, module: nn.Module) -> bool:
-        """Match timm vision transformers with a distillation token."""
-        plain = hasattr(module, "blocks") and hasattr(module, "patch_embed")
-        return plain and hasattr(module, "dist_token")
+        """Match timm's class and its subclasses."""
+        return is_instance(module, "timm.models.deit", "VisionTransformerDistilled")
 
     def prefix(self) -> tuple[str, ...]:
         """Name the two prefix tokens."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Refusal, Site
-from visattn.adapters.chain import Chain
+from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.chain import Chain, Refusal
 from visattn.adapters.layout import TokenLayout
 from visattn.images import Size
 

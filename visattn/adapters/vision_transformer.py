@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Refusal, Site
-from visattn.adapters.chain import Chain, Readout
+from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.chain import Chain, Readout, Refusal
 from visattn.adapters.layout import TokenLayout
 from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
@@ -87,12 +87,17 @@ class VisionTransformerAdapter(Adapter):
     def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
         """Return the patch grid, from the patch embedding's own arithmetic."""
         embed = self.vit.patch_embed
-        if getattr(self.vit, "dynamic_img_size", False):
-            grid = Size(*map(int, embed.dynamic_feat_size(tuple(size))))
-        else:
-            grid = Size(*map(int, embed.grid_size))
+        grid = Size(*map(int, embed.dynamic_feat_size(tuple(size))))
         height, width = embed.feat_ratio(as_scalar=False)
         return grid, (float(height), float(width))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say when a subclass from elsewhere may pool or arrange tokens in its own way."""
+        kind = type(self.module)
+        if kind.__module__.startswith("timm."):
+            return ()
+        return (f"{kind.__name__} is read as the timm class it derives from",)
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the blocks in order and the read-out of the pooling really used."""
@@ -100,8 +105,7 @@ class VisionTransformerAdapter(Adapter):
         if isinstance(blocks, Refusal):
             return blocks
         layout = self.layout(size)
-        readout = self.readout(layout)
-        return readout if isinstance(readout, Refusal) else Chain(layout, readout, blocks)
+        return Chain(layout, self.readout(layout), blocks)
 
     def readout(self, layout: TokenLayout) -> Readout | Refusal:
         """Return which tokens the head reads."""

@@ -18,6 +18,7 @@ from visattn.images import Image
 from visattn.overlay import Scale, Style, draw
 from visattn.overlay.caption import explained, file_name, notes, title
 from visattn.overlay.colorbar import end_labels
+from visattn.overlay.text import printable
 from visattn.saliency import SaliencyMap
 
 WIDTH = 4.5
@@ -71,7 +72,7 @@ def _words(saliency: SaliencyMap, photo: Image, style: Style, scale: Scale) -> l
 
 def _caption(figure: Figure, text: list[str], below: float) -> None:
     height = figure.get_size_inches()[1]
-    wrapped = "\n".join(part for line in text for part in wrap(line, CHARACTERS))
+    wrapped = "\n".join(part for line in text for part in wrap(printable(line), CHARACTERS))
     figure.text(0, -below / height, wrapped, va="top", ha="left", parse_math=False)
 
 

@@ -40,15 +40,16 @@ class ActivationMap(Method):
     def sites(self, adapter: Adapter) -> tuple[Site, ...]:
         """Return the one site of the map."""
         default = adapter.cam_site()
-        if isinstance(default, Refusal):
-            return ()
-        return (default if self.layer is None else Site(self.layer, "output", default.axes),)
+        if self.layer is not None:
+            axes = "channels_first" if isinstance(default, Refusal) else default.axes
+            return (Site(self.layer, "output", axes),)
+        return () if isinstance(default, Refusal) else (default,)
 
     def refusal(self, adapter: Adapter, size: Size) -> str | None:
         """Return why the family has no site, or None."""
         del size
         default = adapter.cam_site()
-        return default.reason if isinstance(default, Refusal) else None
+        return default.reason if isinstance(default, Refusal) and self.layer is None else None
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return the combined map; raises where the gradient is zero by construction."""
@@ -59,7 +60,7 @@ class ActivationMap(Method):
             raise UnsupportedMethodError(f"The {site} was observed without gradients.")
         values, cell = _channels_first(record, site, wide(activation.value))
         gradients, _ = _channels_first(record, site, wide(activation.gradient))
-        if not gradients.any():
+        if self.layer is not None and not gradients.any():
             raise UnsupportedMethodError(
                 f"The score does not depend on the spatial part of the {site}: its gradient is "
                 f"exactly zero. Use the {record.adapter.cam_site()}."
@@ -76,6 +77,9 @@ def _channels_first(
             raise UnsupportedMethodError(
                 f"The {site} has shape {tuple(tensor.shape)}; (batch, channel, row, col) is needed."
             )
+        channels = record.adapter.num_features
+        if channels is not None and tensor.shape[1] != channels == tensor.shape[3]:
+            tensor = tensor.permute(0, 3, 1, 2)
         return tensor, None
     layout = record.adapter.layout(record.size)
     if isinstance(layout, Refusal):

@@ -23,14 +23,16 @@ class GenericAttentionExplainability(Method):
     """Positive attention times its gradient, accumulated over layers (self-attention rule).
 
     ``E_l = mean_h (G_l * A_l)^+`` (ReLU before the head mean, eq. 5), ``R = (I + E_L) ... (I +
-    E_1)`` (eq. 6), map ``(r R)[patches]`` with r the read-out row; no row normalisation. G is the
+    E_1)`` (eq. 6), map ``(r (R - I))[patches]`` with r the read-out row; no row normalisation. The
+    identity is a token's own share: it lies on the class token where there is one, and would only
+    add a constant to the map of a mean-pooled model. G is the
     gradient of the explained score by the attention weights, taken as ``<dO, V>`` from the
     gradient at the attention output. Attention-pooling heads are a first step ``r E_pool`` without
-    identity; parallel attentions of one block add up. Values >= 0, in units of the score.
-    Class-specific.
+    identity, which stays in the map; parallel attentions of one block add up. Values >= 0, in units
+    of the score. Class-specific.
 
-    Computed as ``r <- r + r E`` from the last layer to the first: forward, backward and 4 L N^2 D
-    operations, memory linear in the number of tokens.
+    Computed as ``m <- m + (r + m) E`` from the last layer to the first: forward, backward and
+    4 L N^2 D operations, memory linear in the number of tokens.
 
     Chefer, Gur & Wolf, ICCV 2021. The CLIP notebook of the authors uses the last layer only; state
     ``start_layer`` when comparing. Some re-implementations clamp after the head mean.
@@ -46,20 +48,19 @@ class GenericAttentionExplainability(Method):
     layers: Any = None
     query: Any = None
 
-    def __post_init__(self) -> None:
-        if self.start_layer < 0:
-            raise UnsupportedMethodError(f"start_layer={self.start_layer!r} is negative.")
-
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return the accumulated relevance on the grid."""
         walk = Walk.of(record)
-        row = walk.start(self.query, geometries, _sum_step)
-        chosen = [i for i in choose(len(walk.blocks), self.layers) if i >= self.start_layer]
+        start = walk.start(self.query, geometries, _sum_step)
+        chosen = choose(len(walk.blocks), self.layers, self.start_layer)
+        gained = torch.zeros_like(start)
         for index in reversed(chosen):
-            row = row + _sum_step(walk.blocks[index], row)
+            gained = gained + _sum_step(walk.blocks[index], start + gained)
+        if walk.pool is not None and self.query is None:
+            gained = gained + start
         layout = walk.chain.layout
         facts = {"readout": walk.start_name(self.query), "layers": chosen}
-        return Maps(layout.to_grid(row), layout.cell, facts=facts)
+        return Maps(layout.to_grid(gained), layout.cell, facts=facts)
 
 
 def _sum_step(operations: Operations, row: torch.Tensor) -> torch.Tensor:

@@ -54,15 +54,16 @@ class IntegratedGradients(Method):
         del geometries
         if record.score is None:
             raise UnsupportedMethodError("integrated_gradients needs a target.")
-        index = torch.arange(record.batch, device=record.inputs.device)
-        attributions, gap = Captum(record.score).attribute(
-            record.inputs,
-            baselines=torch.zeros_like(record.inputs),
-            additional_forward_args=(index,),
-            n_steps=self.steps,
-            internal_batch_size=max(self.chunk, record.batch),
-            return_convergence_delta=True,
-        )
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            inputs = record.inputs.clone()
+            attributions, gap = Captum(record.score).attribute(
+                inputs,
+                baselines=torch.zeros_like(inputs),
+                additional_forward_args=(torch.arange(record.batch, device=inputs.device),),
+                n_steps=self.steps,
+                internal_batch_size=max(self.chunk, record.batch),
+                return_convergence_delta=True,
+            )
         values = self._cells(attributions.detach().sum(dim=1))
         share = gap.detach().abs() / values.sum(dim=(1, 2)).sub(gap).abs().clamp(min=1e-12)
         warnings = [

@@ -8,15 +8,20 @@ from typing import Any
 from visattn.errors import UnsupportedMethodError
 
 
-def choose(count: int, layers: Any) -> list[int]:
+def choose(count: int, layers: Any, start: Any = 0) -> list[int]:
     """Return the chosen layer indices (0 = first), in order of depth.
 
     ``layers``: None for all, an int, a slice or a list of ints; negative ones count from the end.
+    Layers before ``start`` are left out.
     Raises `UnsupportedMethodError` for layers that are not there.
     """
+    if not isinstance(start, int) or not 0 <= start < count:
+        raise UnsupportedMethodError(
+            f"start_layer={start!r}: an int from 0 to {count - 1}; this model has {count} layers."
+        )
     everything = list(range(count))
     if layers is None:
-        return everything
+        return everything[start:]
     if isinstance(layers, slice):
         chosen = everything[layers]
     else:
@@ -28,6 +33,7 @@ def choose(count: int, layers: Any) -> list[int]:
                 f"{count} layers."
             )
         chosen = sorted({i % count for i in wanted})
+    chosen = [layer for layer in chosen if layer >= start]
     if not chosen:
         raise UnsupportedMethodError(f"layers={layers!r} chooses none of {count} layers.")
     return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,8 @@ from visattn.errors import UnsupportedMethodError, suggestion
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.observation import AttentionRecord
+
+KINDS: dict[type, tuple[type, str]] = {int: (Integral, "an integer"), float: (Real, "a number")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +73,13 @@ class Method(ABC):
 
     def refusal(self, adapter: Adapter, size: Size) -> str | None:
         """Return why the method does not apply to a model with inputs of ``size``, or None."""
-        if self.attention:
-            chain = adapter.chain(size)
-            return chain.reason if isinstance(chain, Refusal) else None
-        return None
+        if not self.attention:
+            return None
+        chain = adapter.chain(size)
+        if isinstance(chain, Refusal):
+            return chain.reason
+        readout, query = chain.readout, getattr(self, "query", None)
+        return readout.reason if isinstance(readout, Refusal) and query is None else None
 
     def options(self) -> dict[str, Any]:
         """Return the parameters by name, for the provenance."""
@@ -94,4 +100,9 @@ class Method(ABC):
                     f"{name} has no option {option!r}."
                     + (suggestion(option, known) or " It has no options.")
                 )
+        for each in fields(cls):
+            kind, words = KINDS.get(type(each.default), (object, ""))
+            value = options.get(each.name, each.default)
+            if words and (isinstance(value, bool) or not isinstance(value, kind)):
+                raise UnsupportedMethodError(f"{name}: {each.name}={value!r} is not {words}.")
         return cls(**options)

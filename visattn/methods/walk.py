@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from visattn.adapters import Chain
+from visattn.adapters import Chain, Readout, Refusal
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.observation import AttentionOperation, AttentionRecord
@@ -38,7 +38,8 @@ class Walk:
     @property
     def pool(self) -> AttentionOperation | None:
         """The attention-pooling operation of the head, if it has one."""
-        name = self.chain.readout.pool
+        readout = self.chain.readout
+        name = readout.pool if isinstance(readout, Readout) else None
         return None if name is None else self.record[name]
 
     def start(self, query: Any, geometries: Sequence[Geometry], pool: Step) -> torch.Tensor:
@@ -50,6 +51,8 @@ class Walk:
         if query is not None:
             return self._query(query, geometries)
         readout = self.chain.readout
+        if isinstance(readout, Refusal):
+            raise UnsupportedMethodError(f"{readout.reason}.")
         row = self._batched(readout.row)
         if self.pool is None:
             return row
@@ -57,7 +60,10 @@ class Walk:
 
     def start_name(self, query: Any) -> str:
         """Return in words where the walk starts."""
-        return self.chain.readout.description if query is None else f"query {query}"
+        readout = self.chain.readout
+        if query is None and isinstance(readout, Readout):
+            return readout.description
+        return f"query {query}"
 
     def _query(self, query: Any, geometries: Sequence[Geometry]) -> torch.Tensor:
         layout = self.chain.layout

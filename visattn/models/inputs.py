@@ -25,8 +25,11 @@ def prepare_all(model: Model, images: Any) -> list[Prepared]:
                 f"A tensor of images is float (batch, channel, row, col); this one is "
                 f"{images.dtype} {tuple(images.shape)}."
             )
-        return [model.prepare_tensor(tensor) for tensor in images]
-    many = list(images) if isinstance(images, (list, tuple)) else [images]
+        many: list[Any] = list(images)
+    else:
+        many = list(images) if isinstance(images, (list, tuple)) else [images]
     if not many:
         raise ImageError("No image was given.")
+    if isinstance(images, torch.Tensor):
+        return [model.prepare_tensor(tensor) for tensor in many]
     return [model.prepare(load_image(source)) for source in many]

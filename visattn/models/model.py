@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from visattn.adapters import Adapter
 from visattn.errors import ModelError
 from visattn.geometry import Geometry
 from visattn.images import Image, Size
+from visattn.models.digest import weights_digest
 from visattn.models.output import as_scores_tensor
 from visattn.models.preprocessing import Prepared, Preprocessing
 from visattn.models.state import undisturbed
@@ -59,16 +58,10 @@ class Model:
         """Whether the outputs are scores of classes."""
         return self.adapter.num_classes != 0
 
-    @cached_property
+    @property
     def weights_sha256(self) -> str:
         """Hash over the names and bytes of all parameters and buffers."""
-        digest = hashlib.sha256()
-        for name, tensor in self.module.state_dict().items():
-            if isinstance(tensor, torch.Tensor):
-                raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(raw.numpy().tobytes())
-        return digest.hexdigest()
+        return weights_digest(self.module)
 
     def label(self, index: int) -> str:
         """Return the name of a class, or ``class 7`` where names are not known."""

@@ -68,19 +68,24 @@ class Preprocessing:
         value: Any = image.pillow()
         back = Affine()
         for step in self.steps:
-            if isinstance(value, PillowImage.Image):
-                before, value = Size(value.height, value.width), step(value)
-                back = _undo(step, before, value).then(back)
-            else:
-                value = step(value)
-        size = Size(*value.shape[-2:])
+            before, value = _size(value), step(value)
+            back = _undo(step, before, _size(value)).then(back)
+        if not isinstance(value, torch.Tensor):
+            raise ModelError("The preprocessing ends in a picture; add ToTensor as its last step.")
+        size = _size(value)
         geometry = Geometry(size, size, image.size, Affine(), back)
         return Prepared(image, value.float(), geometry)
 
     def photograph(self, tensor: torch.Tensor) -> Image:
-        """Return the picture in a normalised tensor (channel, row, col), rounded to uint8."""
+        """Return the picture in a normalised tensor (channel, row, col), rounded to uint8.
+
+        Of a tensor that is not RGB, the mean of its channels in grey.
+        """
+        values = tensor.detach().cpu().float()
+        if tensor.shape[0] != len(self.mean):
+            values = values.mean(dim=0, keepdim=True).expand(len(self.mean), -1, -1)
         mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
-        values = (tensor.detach().cpu().float() * std + mean).clamp(0, 1) * 255
+        values = (values * std + mean).clamp(0, 1) * 255
         pixels = np.rint(values.permute(1, 2, 0).numpy()).astype(np.uint8)
         return Image(pixels)
 
@@ -89,12 +94,19 @@ class Preprocessing:
         return [" ".join(str(step).split()) for step in self.steps]
 
 
-def _undo(step: Any, before: Size, after: Any) -> Affine:
+def _size(value: Any) -> Size:
+    """Return the size of a Pillow image or of a tensor (channel, row, col)."""
+    if isinstance(value, PillowImage.Image):
+        return Size(value.height, value.width)
+    return Size(*map(int, value.shape[-2:]))
+
+
+def _undo(step: Any, before: Size, after: Size) -> Affine:
     """Return the map from coordinates after one step to coordinates before it."""
-    if not isinstance(after, PillowImage.Image):
-        return Affine()
     if type(step).__name__ in RESIZES:
         return Affine((before.height / after.height, before.width / after.width))
+    if type(step).__name__ not in CROPS:
+        return Affine()
     return Affine(
         offset=(
             float(_centre_offset(before.height, after.height)),

@@ -45,6 +45,7 @@ def from_file(spec: Spec, path: Path, source: str = "", **arguments: Any) -> Bui
 
 def transform_of(module: Any, size: Size | None) -> tuple[Any, Size]:
     """Return timm's evaluation transform of a model and the height and width of its input."""
+    size = size or _built_size(module)
     overrides: dict[str, Any] = {"input_size": (3, *size)} if size else {}
     config = resolve_data_config(overrides, model=module)
     config.pop("crop_border_pixels", None)
@@ -52,8 +53,14 @@ def transform_of(module: Any, size: Size | None) -> tuple[Any, Size]:
     return create_transform(**config, is_training=False), own
 
 
+def _built_size(module: Any) -> Size | None:
+    """Return the input size that a transformer was built for, whatever its configuration says."""
+    built = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    return None if built is None else Size(*map(int, built))
+
+
 def _create(spec: Spec, *, source: str, pretrained: bool = True, **arguments: Any) -> Built:
-    if spec.classes is not None:
+    if spec.classes is not None and not pretrained:
         arguments.setdefault("num_classes", spec.classes)
     if spec.image_size is not None:
         arguments["img_size"] = tuple(spec.image_size)
@@ -85,12 +92,17 @@ def imagenet_labels(module: Any) -> tuple[str, ...] | None:
     return tuple(str(info.index_to_description(i)).split(",")[0] for i in range(info.num_classes()))
 
 
-def _classes_in(path: Path, config: Any) -> int | None:
+def _classes_in(path: Path, config: Any) -> int:
+    """Return the number of classes in a checkpoint, 0 where it has no classifier."""
     from timm.models import load_state_dict
 
-    head = config.classifier if config else None
-    weight = load_state_dict(str(path)).get(f"{head}.weight") if isinstance(head, str) else None
-    return None if weight is None else int(weight.shape[0])
+    heads = config.classifier if config else None
+    head = heads[0] if isinstance(heads, (list, tuple)) else heads
+    try:
+        weight = load_state_dict(str(path)).get(f"{head}.weight")
+    except Exception as error:
+        raise WeightsError(f"{path} is not a checkpoint that timm reads ({error}).") from error
+    return 0 if weight is None else int(weight.shape[0])
 
 
 def _near(name: str) -> str:

@@ -47,13 +47,17 @@ def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, tor
 
 
 def _hook(part: nn.Module, site: Site, found: dict[Site, torch.Tensor]) -> Any:
+    def keep(value: Any) -> None:
+        if site in found:
+            raise CaptureError(
+                f"{site.module} ran several times in one pass, so it is not clear which of its "
+                "activations to read."
+            )
+        found[site] = _tensor(value, site)
+
     if site.side == "output":
-        return part.register_forward_hook(
-            lambda _, __, output: found.__setitem__(site, _tensor(output, site))
-        )
-    return part.register_forward_pre_hook(
-        lambda _, inputs: found.__setitem__(site, _tensor(inputs, site))
-    )
+        return part.register_forward_hook(lambda _, __, output: keep(output))
+    return part.register_forward_pre_hook(lambda _, inputs: keep(inputs))
 
 
 def _tensor(value: Any, site: Site) -> torch.Tensor:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from visattn.adapters import Site
-from visattn.errors import CaptureError
+from visattn.errors import CaptureError, ModelError
 from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
 from visattn.observation.activation import Activation, reading
 from visattn.observation.observer import Observer
 from visattn.observation.operation import AttentionOperation
+from visattn.observation.proof import require_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +43,9 @@ def observe(
     scores by the attention outputs and activations are taken; parameters are left alone. Works
     under ``no_grad``, with frozen weights and inside ``inference_mode``.
 
-    Raises `CaptureError` when ``attention`` is asked for and none was observed, or none of its
-    operands can be read; then the message names the attention classes in the module.
+    Raises `CaptureError` when ``attention`` is asked for and none was observed (the message names
+    the attention classes in the module), when its operands cannot be read, or when a sample of its
+    rows does not give back its output; `ModelError` when the module cannot run on the inputs.
     """
     grad = torch.enable_grad() if score else torch.no_grad()
     with undisturbed(module), torch.inference_mode(mode=False), grad:
@@ -50,13 +53,24 @@ def observe(
         observer = Observer(module)
         watching = observer if attention else nullcontext()
         with reading(module, sites) as activations, watching:
-            outputs = as_scores_tensor(module(batch))
+            outputs = as_scores_tensor(_forward(module, batch))
         if attention:
             _require_attention(module, observer)
+            for operation in observer.operations:
+                require_product(operation)
         missing = [str(site) for site in sites if site not in activations]
         if missing:
             raise CaptureError(f"The pass did not reach the {', the '.join(missing)}.")
         return _differentiated(observer.operations, activations, outputs, score)
+
+
+def _forward(module: nn.Module, batch: torch.Tensor) -> Any:
+    """Run the module; its own complaints about the input come with the input's shape."""
+    try:
+        return module(batch)
+    except (RuntimeError, AssertionError, IndexError) as error:
+        shape = tuple(batch.shape)
+        raise ModelError(f"{type(module).__name__} cannot run on {shape}: {error}") from error
 
 
 def _differentiated(
@@ -87,7 +101,10 @@ def _gradients(score: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[tor
         )
     if not tensors:
         return []
-    found = torch.autograd.grad(score, tensors, allow_unused=True)
+    try:
+        found = torch.autograd.grad(score, tensors, allow_unused=True)
+    except RuntimeError as error:
+        raise CaptureError(f"The score cannot be differentiated by attention: {error}") from error
     return [
         torch.zeros_like(tensor) if gradient is None else gradient.detach()
         for tensor, gradient in zip(tensors, found, strict=True)

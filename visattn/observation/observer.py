@@ -20,9 +20,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from visattn.errors import CaptureError
-from visattn.observation.operation import AttentionOperation
+from visattn.observation.operation import AttentionOperation, wide
 
-RECOVERY_TOLERANCE = 1e-3
+RECOVERY_TOLERANCE = {torch.float64: 1e-9, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True)
@@ -197,13 +197,17 @@ class Observer(TorchFunctionMode):
 
 
 def _recovers(operation: AttentionOperation, weights: torch.Tensor) -> bool:
-    """Return whether the operands found give back the model's own weights (first and last row)."""
+    """Return whether the operands found give back the model's own weights, row for row."""
     fits = operation.query is not None and operation.query.shape[:2] == weights.shape[:2]
     if not fits or operation.shape != tuple(weights.shape):
         return False
-    ends = torch.tensor([0, weights.shape[2] - 1], device=weights.device)
-    own = weights.detach()[:, :, ends].to(torch.float64)
-    return bool((operation.rows(ends).to(torch.float64) - own).abs().max() < RECOVERY_TOLERANCE)
+    for block in operation.row_blocks():
+        own = wide(weights.detach()[:, :, block.rows])
+        largest = own.amax(dim=-1, keepdim=True)
+        close = (block.attn - own).abs() <= RECOVERY_TOLERANCE.get(weights.dtype, 1e-4) * largest
+        if not close.all():
+            return False
+    return True
 
 
 def _is_tensor(value: Any) -> bool:

@@ -29,6 +29,8 @@ class RowBlock(NamedTuple):
 class AttentionOperation:
     """``softmax(scale * query key^T + bias) value``, observed with its operands.
 
+    A row whose keys are all masked has weights 0, as in torch's fused attention.
+
     The weights are recomputed from the operands, row block by row block, in at least float32
     whatever the model's dtype; nothing of size (query, key) is stored unless the operands could
     not be recovered, in which case the model's own weights are kept in ``explicit``.
@@ -76,10 +78,12 @@ class AttentionOperation:
             assert self.explicit is not None  # noqa: S101  an invariant of the observer
             return wide(self.explicit[:, :, chosen])
         scores = (wide(self.query[:, :, chosen]) * self.scale) @ wide(self.key).transpose(-2, -1)
-        if self.bias is not None:
-            one_row = self.bias.ndim < 2 or self.bias.shape[-2] == 1
-            scores = scores + wide(self.bias if one_row else self.bias[..., chosen, :])
-        return scores.softmax(dim=-1)
+        if self.bias is None:
+            return scores.softmax(dim=-1)
+        one_row = self.bias.ndim < 2 or self.bias.shape[-2] == 1
+        scores = scores + wide(self.bias if one_row else self.bias[..., chosen, :])
+        hidden = scores.amax(dim=-1, keepdim=True) == float("-inf")
+        return scores.softmax(dim=-1).masked_fill(hidden, 0.0)
 
     def row_blocks(self, relevance: torch.Tensor | None = None) -> Iterator[RowBlock]:
         """Yield the operation in blocks of complete rows.
@@ -108,6 +112,7 @@ class AttentionOperation:
 
     def left_multiply(self, relevance: torch.Tensor) -> torch.Tensor:
         """Return ``r A``, the head mean of the weights applied to a row: (batch, query) -> key."""
+        relevance = relevance.to(wide(self.value).dtype)
         result = self.new_row(relevance)
         for block in self.row_blocks(relevance):
             chosen = relevance[:, None, None, block.rows]

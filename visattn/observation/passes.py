@@ -29,7 +29,7 @@ class Passed(NamedTuple):
 
 
 def capture(
-    model: Model | nn.Module, images: Any, *, gradients_of: Any = NOTHING
+    model: Model | nn.Module | str, images: Any, *, gradients_of: Any = NOTHING
 ) -> AttentionRecord:
     """Run a model once and return the attention operations it computed, in execution order.
 
@@ -37,7 +37,7 @@ def capture(
     each operation also carries the gradient of that score at its output. Raises `CaptureError`
     when no attention was observed.
     """
-    known = load_model(model) if isinstance(model, nn.Module) else model
+    known = model if isinstance(model, Model) else load_model(model)
     prepared = prepare_all(known, images)
     explained = gradients_of is not NOTHING and gradients_of is not None
     return record_pass(known, prepared, target=gradients_of if explained else NOTHING).record

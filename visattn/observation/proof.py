@@ -10,7 +10,6 @@ from torch import nn
 from visattn.errors import CaptureError
 from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
-from visattn.observation.observe import observe
 from visattn.observation.operation import AttentionOperation, wide
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -47,11 +46,31 @@ class Proof:
             raise CaptureError(f"The capture is not what the model computed: {self}.")
 
 
+def require_product(operation: AttentionOperation) -> None:
+    """Raise `CaptureError` unless the first, middle and last row of weights give the output.
+
+    This fails when a model overwrites query, key, value or output in place after the product, or
+    drops attention weights at random.
+    """
+    queries = operation.shape[2]
+    rows = torch.tensor(sorted({0, queries // 2, queries - 1}), device=operation.value.device)
+    error = _product_error(operation, rows, operation.rows(rows))
+    limit = TOLERANCE.get(operation.value.dtype, 1e-4)
+    if not error <= limit:
+        raise CaptureError(
+            f"{operation.name}: softmax(qk)v differs from the observed output by {error:.1e} of "
+            f"its largest value (limit {limit:g}): an operand was overwritten in place after the "
+            "product, or weights were dropped. Its map would be wrong."
+        )
+
+
 def prove(module: nn.Module, inputs: torch.Tensor) -> Proof:
-    """Run ``module`` with and without observation on ``inputs`` and compare.
+    """Run ``module`` with and without observation on ``inputs`` and compare every row.
 
     Raises `CaptureError` when no attention is observed.
     """
+    from visattn.observation.observe import observe
+
     with undisturbed(module), torch.no_grad():
         plain = as_scores_tensor(module(inputs))
     seen = observe(module, inputs)
@@ -66,10 +85,20 @@ def prove(module: nn.Module, inputs: torch.Tensor) -> Proof:
 
 
 def _errors(operation: AttentionOperation) -> tuple[float, float]:
-    value, output = wide(operation.value), wide(operation.output)
     product = row_sum = 0.0
     for block in operation.row_blocks():
-        difference = block.attn @ value - output[:, :, block.rows]
-        product = max(product, float(difference.abs().max()))
-        row_sum = max(row_sum, float((block.attn.sum(dim=-1) - 1).abs().max()))
-    return product / max(float(output.abs().max()), 1e-30), row_sum
+        product = max(product, _product_error(operation, block.rows, block.attn))
+        sums = block.attn.sum(dim=-1)
+        row_sum = max(row_sum, _largest(torch.where(sums == 0, 0.0, sums - 1)))
+    return product, row_sum
+
+
+def _product_error(operation: AttentionOperation, rows: torch.Tensor, attn: torch.Tensor) -> float:
+    output = wide(operation.output.detach())
+    difference = attn @ wide(operation.value) - output[:, :, rows]
+    return _largest(difference) / max(_largest(output), 1e-30)
+
+
+def _largest(values: torch.Tensor) -> float:
+    """Return the largest magnitude; not-a-number counts as infinite."""
+    return float(values.abs().nan_to_num(nan=float("inf")).max())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from visattn.adapters import Adapter, Chain, Refusal, Site
+from visattn.adapters import Adapter, Chain, Readout, Refusal, Site
 from visattn.errors import CaptureError, UnsupportedMethodError
 from visattn.images import Image, Size
 from visattn.observation.activation import Activation
@@ -77,13 +77,19 @@ class AttentionRecord:
             raise UnsupportedMethodError(f"{chain.reason}.")
         for name in (name for block in chain.blocks for name in block):
             self._check(name, chain.layout.tokens, chain.layout.tokens)
-        if chain.readout.pool:
-            read = chain.layout.tokens - chain.readout.reads_from
-            self._check(chain.readout.pool, chain.readout.row.shape[0], read)
+        readout = chain.readout
+        if isinstance(readout, Readout) and readout.pool:
+            read = chain.layout.tokens - readout.reads_from
+            self._check(readout.pool, readout.row.shape[0], read)
         return chain
 
     def _check(self, name: str, queries: int, keys: int) -> None:
         shape = self[name].shape
+        times = sum(operation.name == name for operation in self.operations)
+        if times > 1:
+            raise CaptureError(
+                f"{name} ran {times} times in one pass, so it is not clear which of them to walk."
+            )
         if shape[2:] != (queries, keys):
             raise CaptureError(
                 f"{name} attends from {shape[2]} to {shape[3]} tokens; the "
