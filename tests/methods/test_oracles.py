@@ -29,7 +29,7 @@ def top_output(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.amax(dim=1)
 
 
-def agree(found: torch.Tensor, right: torch.Tensor, tolerance: float = 1e-5) -> None:
+def assert_agree(found: torch.Tensor, right: torch.Tensor, tolerance: float = 1e-5) -> None:
     assert (found - right).abs().max() <= tolerance * right.abs().max()
 
 
@@ -41,19 +41,19 @@ def dense_of(name: str, index: int) -> oracle.Dense:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rollout_is_the_dense_product(name: str, dtype: torch.dtype) -> None:
     for index, grid in enumerate(explained(name, "rollout", dtype)):
-        agree(grid, oracle.rollout(name, dense_of(name, index))[oracle.PREFIX[name] :])
+        assert_agree(grid, oracle.rollout(name, dense_of(name, index))[oracle.PREFIX[name] :])
 
 
 @pytest.mark.parametrize("name", zoo.VITS)
 def test_gae_is_the_dense_recursion(name: str) -> None:
     for index, grid in enumerate(explained(name, "gae", torch.float32)):
-        agree(grid, oracle.gae(name, dense_of(name, index))[oracle.PREFIX[name] :])
+        assert_agree(grid, oracle.gae(name, dense_of(name, index))[oracle.PREFIX[name] :])
 
 
 @pytest.mark.parametrize("name", zoo.VITS)
 def test_attention_is_the_dense_row(name: str) -> None:
     for index, grid in enumerate(explained(name, "attention", torch.float32)):
-        agree(grid, oracle.attention(name, dense_of(name, index))[oracle.PREFIX[name] :])
+        assert_agree(grid, oracle.attention(name, dense_of(name, index))[oracle.PREFIX[name] :])
 
 
 @pytest.mark.parametrize("name", ["class", "registers", "mean", "latent_pool", "parallel"])
@@ -64,13 +64,13 @@ def test_rollout_options(name: str, heads: str, residual: float, first: int) -> 
         name, "rollout", torch.float32, heads=heads, residual=residual, start_layer=first
     )
     right = oracle.rollout(name, dense_of(name, 1), heads=heads, residual=residual, first=first)
-    agree(found[1], right[oracle.PREFIX[name] :])
+    assert_agree(found[1], right[oracle.PREFIX[name] :])
 
 
 @pytest.mark.parametrize("first", [1, 2])
 def test_gae_start_layer(first: int) -> None:
     found = explained("registers", "gae", torch.float32, start_layer=first)
-    agree(found[0], oracle.gae("registers", dense_of("registers", 0), first)[5:])
+    assert_agree(found[0], oracle.gae("registers", dense_of("registers", 0), first)[5:])
 
 
 @pytest.mark.parametrize("name", ["class", "registers", "mean"])
@@ -85,7 +85,7 @@ def test_rollout_discards_patch_to_patch_entries_only(name: str, heads: str) -> 
         patches[patches < np.quantile(patches, 0.6)] = 0.0
         matrix = 0.5 * oracle.identity(attn) + 0.5 * torch.from_numpy(fused)
         product = oracle.row_normalised(matrix) @ product
-    agree(found, (oracle.start(name, dense, None) @ product)[prefix:])
+    assert_agree(found, (oracle.start(name, dense, None) @ product)[prefix:])
 
 
 def test_gae_needs_each_layers_own_gradient() -> None:
@@ -104,7 +104,7 @@ def test_gae_clamps_before_the_head_mean() -> None:
     for attn, gradient in zip(dense.attn, dense.gradient, strict=True):
         late = late + (attn * gradient).mean(0).clamp(min=0) @ late
     assert (right[1:] - late[0][1:]).abs().max() > 1e-3 * right[1:].abs().max()
-    agree(found, right[1:])
+    assert_agree(found, right[1:])
 
 
 @pytest.mark.parametrize("name", zoo.VITS)
@@ -137,7 +137,7 @@ def test_cam_of_a_cnn_literally(name: str, method: str) -> None:
             for q in range(cols):
                 weight = gradients[c].mean() if method == "gradcam" else max(gradients[c, p, q], 0)
                 right[p, q] += weight * values[c, p, q]
-    agree(explained(name, method, torch.float32)[1], right.clamp(min=0).flatten(), 1e-4)
+    assert_agree(explained(name, method, torch.float32)[1], right.clamp(min=0).flatten(), 1e-4)
 
 
 @pytest.mark.parametrize("name", ["class", "registers", "distilled", "mean", "post_norm"])
@@ -157,7 +157,7 @@ def test_gradcam_of_tokens_literally(name: str) -> None:
     right = (values * gradient.mean(dim=0)).sum(dim=1).clamp(min=0)
     model = visattn.load_model(module, image_size=zoo.SIZE)
     found = visattn.explain(model, zoo.images(BATCH), method="gradcam", target=top_output)
-    agree(torch.from_numpy(found[0].grid.copy()).double().flatten(), right, 1e-4)
+    assert_agree(torch.from_numpy(found[0].grid.copy()).double().flatten(), right, 1e-4)
 
 
 class LinearModel(torch.nn.Module):
@@ -178,7 +178,7 @@ def test_integrated_gradients_of_a_linear_model_are_its_contributions() -> None:
     for index, wanted in enumerate((2, 0)):
         weight = module.weight[wanted].detach().reshape(3, 4, 6)
         right = (weight * inputs[index]).sum(dim=0).double()
-        agree(torch.from_numpy(maps[index].grid.copy()).double(), right)
+        assert_agree(torch.from_numpy(maps[index].grid.copy()).double(), right)
         assert abs(maps[index].provenance["completeness_gap"]) < 1e-3
         assert maps[index].signed
 
@@ -196,4 +196,4 @@ def test_trained_dinov2_agrees_with_the_dense_oracle(trained: Model, method: str
     dense = oracle.Dense(trained.module, inputs[0], lambda outputs: outputs[:, 3])
     right = getattr(oracle, method)("class", dense)[1:]
     assert found.grid.shape == (10, 14)
-    agree(torch.from_numpy(found.grid.copy()).double().flatten(), right, 1e-4)
+    assert_agree(torch.from_numpy(found.grid.copy()).double().flatten(), right, 1e-4)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from visattn.adapters import find_adapter
-from visattn.errors import ModelError, VisattnError, suggestion
+from visattn.errors import ModelError, suggestion
 from visattn.images import Size
 from visattn.models.model import Model
 from visattn.models.preprocessing import Preprocessing
@@ -156,6 +156,3 @@ def _dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ModelError(f"There is no dtype {dtype!r}.{suggestion(dtype, DTYPES)}")
     return DTYPES[dtype]
-
-
-__all__ = ["SOURCES", "Built", "Source", "Spec", "VisattnError", "load_model", "unwrap"]

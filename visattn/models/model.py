@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -94,10 +94,6 @@ class Model:
         """Return the outputs (batch, ...) of a plain pass in eval mode, without gradients."""
         with undisturbed(self.module), torch.no_grad():
             return as_scores_tensor(self.module(batch))
-
-    def renamed(self, name: str) -> Model:
-        """Return the same model under another name."""
-        return replace(self, name=name)
 
     def facts(self) -> dict[str, Any]:
         """Return what is known about the model, for JSON."""
