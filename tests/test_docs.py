@@ -35,10 +35,8 @@ def test_python_examples_run(example: str, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_typed_right(command: str, tmp_path: Path) -> None:
-    """Every command of the README parses; photos and hub weights are replaced by what is here."""
-    words = shlex.split(command.replace("photos", str(ROOT / "data" / "photos"), 1))
-    words = ["packaged:efficientnet_lite0" if w == "vit_small_patch16_224" else w for w in words]
-    words = ["gradcam" if w == "gae" else w for w in words]
+    """Every command of the README does its work, as it stands but for the output's place."""
+    words = shlex.split(command.replace("data/photos", str(ROOT / "data" / "photos"), 1))
     place = words.index("--out") + 1
     words[place] = str(tmp_path / Path(words[place]).name)
     if words[0] == "gallery":

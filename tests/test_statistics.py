@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from visattn.statistics import entropy, gini, mass, no_signal, summary, top_mass
+from visattn.statistics import concentration, entropy, gini, mass, no_signal, summary, top_mass
 
 SEEDS = range(8)
 
@@ -134,3 +134,13 @@ def test_no_signal_says_why(values: tuple[float, ...], reason: str) -> None:
 @pytest.mark.parametrize("values", [(0, 1e-30), (1, 1.0001), (-1, 1), (1e-38, 2e-38)])
 def test_small_values_and_small_differences_are_signals(values: tuple[float, ...]) -> None:
     assert no_signal(np.array([values], np.float32)) is None
+
+
+def test_concentration_names_the_one_cell_that_dwarfs_the_rest() -> None:
+    grid = np.ones((12, 12), np.float32)
+    assert concentration(grid) is None
+    grid[3, 4] = 16.0
+    assert concentration(grid) == pytest.approx(16 / 159)
+    grid[3, 4] = 3.9
+    assert concentration(grid) is None
+    assert concentration(np.array([[0.0, 100.0]], np.float32)) is None

@@ -15,6 +15,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 20
+
 
 class VisattnError(Exception):
     """Base of every error that visattn raises on purpose."""
@@ -49,9 +51,10 @@ class ConfigError(VisattnError):
 
 
 def suggestion(wrong: str, right: Iterable[str]) -> str:
-    """Return ``' Did you mean ...?'`` for the closest right name, or the list of right names."""
+    """Return ``' Did you mean ...?'`` for the closest right name, or some of the right names."""
     names = sorted(right)
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"
-    return f" Choose from: {', '.join(names)}." if names else ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f" Choose from: {', '.join(names[:SHOWN])}{more}." if names else ""

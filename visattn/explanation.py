@@ -18,7 +18,7 @@ from visattn.observation import record_pass
 from visattn.observation.passes import NOTHING, Passed
 from visattn.saliency import SaliencyMap, Target
 from visattn.sinks import attention_statistics
-from visattn.statistics import no_signal, summary
+from visattn.statistics import concentration, no_signal, summary
 from visattn.targets import predictions
 
 BATCH_SIZE = 8
@@ -249,6 +249,12 @@ def _warnings(
     reason = no_signal(values)
     if reason:
         notes.append(f"no signal: {reason}")
+    share = concentration(values)
+    if share is not None:
+        notes.append(
+            f"one cell holds {share:.1%} of the map and sets the scale; "
+            "normalization=percentile shows the rest"
+        )
     if target is not None and target.probability is not None and target.probability < 0.01:
         notes.append(f"the model gives {target.label} only {target.probability:.2%}")
     return (*notes, *model.adapter.notes, *item.image.notes)

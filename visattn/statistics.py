@@ -9,6 +9,7 @@ import numpy as np
 from visattn.geometry import Array
 
 FLAT = 1e-6
+DWARFS = 4.0
 
 
 def mass(grid: Array) -> Array | None:
@@ -65,6 +66,19 @@ def no_signal(grid: Array) -> str | None:
     if spread < FLAT * extreme:
         return f"all cells are equal to {float(grid.flat[0]):.3g} within one part in a million"
     return None
+
+
+def concentration(grid: Array) -> float | None:
+    """Return the largest cell's share of the positive mass where it dwarfs all others, else None.
+
+    It does when it exceeds `DWARFS` times the 99th percentile of at least 100 cells: drawn from
+    minimum to maximum, such a map shows one dot.
+    """
+    shares = mass(grid)
+    if shares is None or shares.size < 100:
+        return None
+    largest = float(shares.max())
+    return largest if largest > DWARFS * float(np.percentile(shares, 99)) else None
 
 
 def summary(grid: Array) -> dict[str, float | None]:

@@ -203,9 +203,7 @@ def _label(label: str, model: Model, output: torch.Tensor) -> Resolved:
         raise TargetError(f"{model.name} has no class names, so {label!r} cannot be looked up.")
     found = [i for i, name in enumerate(model.labels) if name.lower() == label.lower()]
     if not found:
-        raise TargetError(
-            f"{model.name} has no class {label!r}.{suggestion(label, model.labels)[:300]}"
-        )
+        raise TargetError(f"{model.name} has no class {label!r}.{suggestion(label, model.labels)}")
     if len(found) > 1:
         raise TargetError(f"{label!r} is the name of classes {found}: give the index.")
     return _class(found[0], model, output)

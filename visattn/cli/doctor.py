@@ -11,12 +11,13 @@ from collections.abc import Callable
 import typer
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "captum", "scikit-image", "pillow", "matplotlib", "onnx",
+    "torch", "torchvision", "timm", "captum", "numpy", "scikit-image", "pillow", "matplotlib",
+    "safetensors", "onnx",
 )  # fmt: skip
 
 
 def command() -> None:
-    """Check versions, the weights cache, the hub and a capture; exit code 1 if something fails."""
+    """Check versions, device, weights cache, pip and a capture; exit code 1 if one fails."""
     typer.echo(f"{'python':<20}{platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         typer.echo(f"{name:<20}{_version(name)}")
@@ -62,7 +63,7 @@ def _cache() -> str:
     from visattn.models.wheel import cache_folder
 
     folder = cache_folder()
-    present = sorted(path.name for path in folder.glob("*.safetensors")) if folder.is_dir() else []
+    present = sorted(path.name for path in folder.glob("weights/*.safetensors"))
     free = shutil.disk_usage(folder if folder.is_dir() else folder.anchor).free / 2**30
     return f"{folder} ({', '.join(present) or 'empty'}; {free:.1f} GB free)"
 

@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from visattn.atomic import atomic_path
 from visattn.images import Image
 from visattn.overlay import Scale, Style, draw
 from visattn.overlay.caption import explained, file_name, notes, title
-from visattn.overlay.colorbar import end_labels
+from visattn.overlay.colorbar import end_labels, paint_bar
 from visattn.overlay.text import printable
 from visattn.saliency import SaliencyMap
 
 WIDTH = 4.5
 CHARACTERS = 80
+BAR = (24, 1350)
 TEXT: Any = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "visattn", "font.size": 8}
 
 
@@ -42,27 +41,29 @@ def save_page(saliency: SaliencyMap, photo: Image, style: Style, path: Path) -> 
         axes.imshow(pixels, interpolation="none")
         axes.set_axis_off()
         if bar:
-            _colour_bar(figure, scale, end_labels(scale, saliency.grid))
+            _colour_bar(figure, scale, style.opacity, end_labels(scale, saliency.grid))
         if style.caption:
-            _caption(figure, _words(saliency, photo, style, scale), below=0.5 if bar else 0.06)
+            below = (0.62 if scale.diverging else 0.5) if bar else 0.06
+            _caption(figure, _words(saliency, photo, style, scale), below)
         with atomic_path(path) as temporary:
             figure.savefig(
                 temporary, bbox_inches="tight", pad_inches=0.03, dpi=300, metadata=_undated(path)
             )
 
 
-def _colour_bar(figure: Figure, scale: Scale, ends: tuple[str, str]) -> None:
+def _colour_bar(figure: Figure, scale: Scale, opacity: float, ends: tuple[str, str]) -> None:
     height = figure.get_size_inches()[1]
     axes = figure.add_axes((0.0, -0.2 / height, 1.0, 0.1 / height))
-    mapping = ScalarMappable(Normalize(*scale.limits), cmap=scale.colormap)
-    bar = figure.colorbar(mapping, cax=axes, orientation="horizontal")
-    bar.set_ticks([scale.limits.low, scale.limits.high])
-    bar.set_ticklabels(list(ends))
-    first, last = bar.ax.get_xticklabels()
+    axes.imshow(paint_bar(scale, opacity, *BAR), aspect="auto", extent=(0.0, 1.0, 0.0, 1.0))
+    axes.set_yticks([])
+    axes.set_xticks([0.0, 0.5, 1.0], [ends[0], "0" if scale.diverging else "", ends[1]])
+    axes.tick_params(length=0, pad=2)
+    first, _, last = axes.get_xticklabels()
     first.set_horizontalalignment("left")
     last.set_horizontalalignment("right")
-    bar.ax.set_xlabel(scale.name, labelpad=-8)
-    bar.outline.set_linewidth(0.4)
+    axes.set_xlabel(f"normalisation: {scale.name}", labelpad=0 if scale.diverging else -8)
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.4)
 
 
 def _words(saliency: SaliencyMap, photo: Image, style: Style, scale: Scale) -> list[str]:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from visattn.errors import ConfigError, UnsupportedMethodError, VisattnError
+from visattn.errors import (
+    ConfigError,
+    ModelError,
+    TargetError,
+    UnsupportedMethodError,
+    VisattnError,
+    suggestion,
+)
 from visattn.gallery.config import MethodConfig, ModelConfig
 
 if TYPE_CHECKING:
@@ -52,6 +60,16 @@ class Engine(Protocol):
         """Raise `ConfigError` for an unknown method or option."""
         ...
 
+    def check_model(self, model: ModelConfig) -> None:
+        """Raise `ConfigError` for an unknown name or a missing file; nothing is loaded."""
+        ...
+
+    def check_target(
+        self, model: Any, methods: Sequence[MethodConfig], target: int | str | None
+    ) -> None:
+        """Raise `ConfigError` for a target that would fail for every photo."""
+        ...
+
     def load(self, model: ModelConfig, device: str, seed: int) -> LoadedModel:
         """Return the model, its random weights (if any) drawn from ``seed``."""
         ...
@@ -89,6 +107,43 @@ class TorchEngine:
         except UnsupportedMethodError as error:
             raise ConfigError(str(error)) from error
 
+    def check_model(self, model: ModelConfig) -> None:
+        """Raise `ConfigError` for an unknown name or a missing file; nothing is loaded."""
+        from visattn.models.loading import SOURCES
+
+        spec = model.name if ":" in model.name else f"timm:{model.name}"
+        prefix, name = spec.split(":", 1)
+        try:
+            SOURCES.get(prefix)
+        except ModelError as error:
+            raise ConfigError(str(error)) from error
+        _check_name(prefix, name)
+        files = {"weights": model.weights, "labels": model.labels}
+        for key, file in files.items():
+            if isinstance(file, str) and file != "pretrained" and not Path(file).is_file():
+                raise ConfigError(f"{key} of {model.name}: there is no file {file}.")
+
+    def check_target(
+        self, model: Any, methods: Sequence[MethodConfig], target: int | str | None
+    ) -> None:
+        """Raise `ConfigError` for a target that would fail for every photo.
+
+        Methods that do not apply to the model need none.
+        """
+        import torch
+
+        from visattn.targets import resolve
+
+        names = [each.name for each in methods if _asks_for_target(model, each)]
+        labels = len(model.labels) if model.labels else None
+        classes = labels if model.adapter.num_classes is None else model.adapter.num_classes
+        if not names or (classes is None and not isinstance(target, str)):
+            return
+        try:
+            resolve(target, model, torch.ones(1, classes or 1))
+        except TargetError as error:
+            raise ConfigError(f"target for {', '.join(names)}: {error}") from error
+
     def load(self, model: ModelConfig, device: str, seed: int) -> LoadedModel:
         """Return the model; torch's random state is as before afterwards."""
         import torch
@@ -117,6 +172,28 @@ class TorchEngine:
         from visattn.explanation import explain_batch
 
         return explain_batch(model, prepared, [_request(each, target, seed) for each in methods])
+
+
+def _check_name(prefix: str, name: str) -> None:
+    import timm
+
+    from visattn.models.packaged import PACKAGED
+
+    bare = name.split(".", 1)[0]
+    if prefix == "packaged" and name not in PACKAGED:
+        raise ConfigError(f"There is no packaged model {name!r}.{suggestion(name, PACKAGED)}")
+    if prefix == "timm" and not timm.is_model(bare):
+        near = suggestion(bare, timm.list_models()) if len(bare) > 3 else ""
+        raise ConfigError(f"timm has no model {bare!r}.{near if len(near) < 200 else ''}")
+
+
+def _asks_for_target(model: Any, settings: MethodConfig) -> bool:
+    from visattn.methods import create_method
+
+    method = create_method(settings.name, **settings.options)
+    if not method.class_specific:
+        return False
+    return model.input_size is None or not method.refusal(model.adapter, model.input_size)
 
 
 def _request(method: MethodConfig, target: int | str | None, seed: int) -> Request:

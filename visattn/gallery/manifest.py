@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -123,12 +124,20 @@ class Manifest:
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Entry], None]]:
-        """Yield a function that adds one entry and returns when it is on disk."""
-        with self.path.open("ab") as file:
+        """Yield a function that adds one entry and returns when it is on disk.
+
+        Where the disk is full it raises OSError and leaves no part of the line behind.
+        """
+        with self.path.open("ab", buffering=0) as file:
 
             def append(entry: Entry) -> None:
-                file.write(entry.line().encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
+                line, end = entry.line().encode("utf-8"), file.seek(0, 2)
+                try:
+                    if file.write(line) != len(line):
+                        raise OSError(errno.ENOSPC, "No space left on device")
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(end)
+                    raise
 
             yield append

@@ -47,7 +47,7 @@ class Plan:
 
 
 def find(config: GalleryConfig) -> tuple[str, ...]:
-    """Return the photos of a run, relative to the input; those inside the gallery do not count.
+    """Return the photos of a run, relative to the input; those inside galleries do not count.
 
     Raises `ConfigError` when the input is no folder or holds no photo.
     """
@@ -55,17 +55,28 @@ def find(config: GalleryConfig) -> tuple[str, ...]:
         found = find_images(config.input)
     except ImageError as error:
         raise ConfigError(str(error)) from error
-    out = config.out.resolve()
-    inside = out != config.input.resolve()
+    galleries = _galleries(config, found)
     names = [
         path.relative_to(config.input).as_posix()
         for path in found
-        if not (inside and out in path.resolve().parents)
+        if not galleries & set(path.parents)
     ]
     if not names:
         kinds = ", ".join(sorted(SUFFIXES))
         raise ConfigError(f"There is no photo in {config.input} (files ending in {kinds}).")
     return tuple(names[: config.limit])
+
+
+def _galleries(config: GalleryConfig, found: Iterable[Path]) -> set[Path]:
+    """Return the folders below the input that are galleries: this run's, and finished ones."""
+    out = config.out.resolve()
+    above = {folder for path in found for folder in path.parents if config.input in folder.parents}
+    return {
+        folder
+        for folder in above
+        if folder.resolve() == out
+        or ((folder / "run.json").is_file() and (folder / "manifest.jsonl").is_file())
+    }
 
 
 def make_plan(config: GalleryConfig, store: Store, entries: Sequence[Entry]) -> Plan:

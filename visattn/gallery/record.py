@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any
 from visattn.atomic import write_text
 from visattn.errors import ConfigError
 from visattn.gallery.config import GalleryConfig
+from visattn.gallery.manifest import FAILED, OK, Entry
 from visattn.gallery.summary import Summary
 
 FORMAT = 1
 LIBRARIES = ("torch", "timm", "numpy", "pillow")
 WHOLE = ("input", "seed", "overlay_size")
+DRAWN = ("seed", "overlay_size", "style")
 
 Record = dict[str, Any]
 
@@ -84,14 +86,25 @@ def finish(record: Record, summary: Summary) -> None:
     }
 
 
-def check_same(old: Record, new: Record, class_specific: Callable[[str], bool]) -> None:
+def check_same(
+    old: Record, new: Record, entries: Sequence[Entry], class_specific: Callable[[str], bool]
+) -> None:
     """Raise `ConfigError` when maps of the two records would not belong in one gallery.
 
-    New models, methods and photos may join; what an earlier run has settled must stay.
+    New models, methods and photos may join; what the ``entries`` of earlier runs have settled must
+    stay. A failure settles nothing, so that the setting behind it can be corrected.
     """
-    changes = [_change(name, old[name], new[name]) for name in WHOLE if old[name] != new[name]]
-    for name in old["models"].keys() & new["models"].keys():
-        changes += _model_changes(name, old["models"][name], new["models"][name], class_specific)
+    settled, drawn = _settled(entries), {each.key[1:] for each in entries if each.status == OK}
+    whole = [name for name in WHOLE if drawn or (settled and name not in DRAWN)]
+    changes = [_change(name, old[name], new[name]) for name in whole if old[name] != new[name]]
+    for name in old["models"].keys() & new["models"].keys() & {model for model, _ in settled}:
+        before, after = old["models"][name], new["models"][name]
+        changes += _model_changes(name, before, after)
+        for method in before["methods"].keys() & after["methods"].keys():
+            if (name, method) in settled:
+                keys = ["options"] + ["style"] * ((name, method) in drawn)
+                keys += ["target"] * class_specific(method)
+                changes += _method_changes(name, method, before, after, keys)
     if changes:
         raise ConfigError(
             "This gallery was made with other settings:\n  "
@@ -100,9 +113,13 @@ def check_same(old: Record, new: Record, class_specific: Callable[[str], bool]) 
         )
 
 
-def merge(old: Record, new: Record) -> Record:
-    """Return the new record with the models and methods that only the old one has."""
-    models = dict(old["models"])
+def merge(old: Record, new: Record, entries: Sequence[Entry]) -> Record:
+    """Return the new record with the models and methods that only the old one has.
+
+    A model whose every entry failed starts anew: other weights may answer to its name.
+    """
+    settled = {model for model, _ in _settled(entries)}
+    models = {name: entry for name, entry in old["models"].items() if name in settled}
     for name, entry in new["models"].items():
         before = models.get(name, {})
         methods = {**before.get("methods", {}), **entry["methods"]}
@@ -131,23 +148,29 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _model_changes(
-    name: str, old: Record, new: Record, class_specific: Callable[[str], bool]
-) -> list[str]:
+def _settled(entries: Sequence[Entry]) -> set[tuple[str, str]]:
+    """Return the models and methods that have more than failures."""
+    return {(each.model, each.method) for each in entries if each.status != FAILED}
+
+
+def _model_changes(name: str, old: Record, new: Record) -> list[str]:
     before, after = old["settings"], new["settings"]
-    changes = [
+    return [
         _change(f"{key} of {name}", before.get(key), after.get(key))
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     ]
-    for method in old["methods"].keys() & new["methods"].keys():
-        then, this = old["methods"][method], new["methods"][method]
-        changes += [
-            _change(f"{key} of {method} for {name}", then.get(key), this.get(key))
-            for key in ("options", "style", "target")
-            if then.get(key) != this.get(key) and (key != "target" or class_specific(method))
-        ]
-    return changes
+
+
+def _method_changes(
+    name: str, method: str, old: Record, new: Record, keys: Sequence[str]
+) -> list[str]:
+    then, this = old["methods"][method], new["methods"][method]
+    return [
+        _change(f"{key} of {method} for {name}", then.get(key), this.get(key))
+        for key in keys
+        if then.get(key) != this.get(key)
+    ]
 
 
 def _change(what: str, before: Any, after: Any) -> str:

@@ -21,11 +21,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from visattn.atomic import PREFIX
-from visattn.errors import ConfigError
+from visattn.errors import ConfigError, VisattnError
 from visattn.gallery.manifest import Entry, Key, Manifest
 from visattn.gallery.slug import slug
 
 FOLDERS = ("maps", "overlays", "heat", "photos")
+
+
+class UnfinishedError(VisattnError):
+    """The disk refused a file in the middle of a run; a second run continues."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a `ConfigError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{path} cannot be written ({reason}); give another --out.") from error
 
 
 class Store:
@@ -64,8 +78,6 @@ class Store:
         """
         if self.run.is_file():
             return True
-        if self.root.exists() and not self.root.is_dir():
-            raise ConfigError(f"{self.root} is a file; --out names a folder.")
         foreign = self.root.is_dir() and [
             path.name for path in self.root.iterdir() if not path.name.startswith(PREFIX)
         ]
@@ -87,20 +99,22 @@ class Store:
         """Keep a second run out of the folder; the lock goes with the process, killed or not.
 
         The folder is made for it, and goes again when nothing was written into it. Raises
-        `ConfigError` while another run holds it.
+        `ConfigError` while another run holds it, and where it cannot be made.
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"{self.root} cannot be written (a file; --out names a folder).")
         made = [path for path in (self.root, *self.root.parents) if not path.exists()]
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle = _lock(self.root)
         try:
-            yield
+            with writing(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                handle = _lock(self.root)
+            try:
+                yield
+            finally:
+                if handle is not None:
+                    os.close(handle)
         finally:
-            if handle is not None:
-                os.close(handle)
-            for path in made:
-                if any(path.iterdir()):
-                    break
-                path.rmdir()
+            _remove_empty(made)
 
     def remove_leftovers(self) -> None:
         """Remove the half-written files of a killed run."""
@@ -110,11 +124,17 @@ class Store:
             for path in list(found):
                 path.unlink(missing_ok=True)
 
-    def clear(self, entries: Iterable[Entry]) -> None:
-        """Remove the files of ``entries``, the manifest and the page; nothing else is touched."""
+    def clear(self, entries: Iterable[Entry], kept: Iterable[Entry] = ()) -> None:
+        """Remove the files of ``entries``, the manifest and the page; nothing else is touched.
+
+        The display copies of photos that ``kept`` entries show stay.
+        """
+        shown = {entry.image for entry in kept}
         for entry in entries:
-            names = (self.map(entry.key), self.overlay(entry.key), self.heat(entry.key))
-            for name in (*names, self.photo(entry.image), self.thumbnail(entry.image)):
+            names = [self.map(entry.key), self.overlay(entry.key), self.heat(entry.key)]
+            if entry.image not in shown:
+                names += [self.photo(entry.image), self.thumbnail(entry.image)]
+            for name in names:
                 (self.root / name).unlink(missing_ok=True)
         for path in (self.manifest.path, self.index):
             path.unlink(missing_ok=True)
@@ -134,6 +154,12 @@ def _lock(folder: Path) -> int | None:
         os.close(handle)
         raise ConfigError(f"Another run is writing to {folder}; wait until it ends.") from error
     return handle
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _under(folder: str, key: Key, suffix: str) -> str:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from visattn.atomic import atomic_path
-from visattn.errors import WeightsError, suggestion
+from visattn.errors import ConfigError, WeightsError, suggestion
 from visattn.models.wheel import WheelMember, cache_folder, read_member
 
 logger = logging.getLogger(__name__)
@@ -164,9 +164,10 @@ def _converted(name: str, recipe: Recipe) -> dict[str, Tensor]:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, ConfigError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise WeightsError(
-            f"{path} cannot be written ({error.strerror or error}). Free some space, or set the "
+            f"{path} cannot be written ({reason}). Free some space, or set the "
             "environment variable VISATTN_CACHE to a folder that you may write to."
         ) from error
 

@@ -18,7 +18,10 @@ def build(spec: Spec) -> Built:
     """Build a timm model; its position embedding is resampled by timm when the size changes."""
     bare = spec.name.split(".", 1)[0]
     if not timm.is_model(bare):
-        raise ModelError(f"timm has no model {bare!r}.{_near(bare)}")
+        raise ModelError(
+            f"timm has no model {bare!r}.{suggestion(bare, timm.list_models())} "
+            f"'visattn models' lists all."
+        )
     if spec.weights == "pretrained":
         return _create(spec, source=f"timm {spec.name}, pretrained")
     if spec.weights is None:
@@ -103,10 +106,6 @@ def _classes_in(path: Path, config: Any) -> int:
     except Exception as error:
         raise WeightsError(f"{path} is not a checkpoint that timm reads ({error}).") from error
     return 0 if weight is None else int(weight.shape[0])
-
-
-def _near(name: str) -> str:
-    return suggestion(name, timm.list_models()) if len(name) > 3 else ""
 
 
 def _failure(spec: Spec, pretrained: bool, error: Exception) -> str:

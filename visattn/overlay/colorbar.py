@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from visattn.geometry import Array
+from visattn.images import Pixels
 from visattn.overlay.blend import compose, paint
 from visattn.overlay.scale import Scale
 from visattn.overlay.strip import Sheet
@@ -23,7 +24,8 @@ def colorbar(scale: Scale, grid: Array, opacity: float, sheet: Sheet) -> PillowI
     Below it stand the raw values of both ends (and the zero of a diverging scale), with a <= or >=
     sign where cells lie beyond, and the name of the normalisation.
     """
-    bar = _bar(scale, opacity, sheet)
+    bar = PillowImage.fromarray(paint_bar(scale, opacity, round(sheet.size * 1.1), sheet.room))
+    ImageDraw.Draw(bar).rectangle((0, 0, bar.width - 1, bar.height - 1), outline=sheet.pale)
     low, high = end_labels(scale, grid)
     name = f"normalisation: {scale.name}"
     one_line = not scale.diverging and _fits([low, name, high], sheet)
@@ -58,14 +60,11 @@ def _fits(labels: list[str], sheet: Sheet) -> bool:
     return centre / 2 + max(left, right) + sheet.size < sheet.room / 2
 
 
-def _bar(scale: Scale, opacity: float, sheet: Sheet) -> PillowImage.Image:
-    height, width = round(sheet.size * 1.1), sheet.room
+def paint_bar(scale: Scale, opacity: float, height: int, width: int) -> Pixels:
+    """Return the scale as it is painted, low end left, over a chessboard: uint8 RGB."""
     low = -1.0 if scale.diverging else 0.0
     values = np.linspace(low, 1.0, width, dtype=np.float32)
     side = max(2, height // 2)
     board = (np.arange(height)[:, None] // side + np.arange(width)[None, :] // side) % 2
     checks = np.repeat(np.array(CHECKS, np.uint8)[board][..., None], 3, axis=2)
-    painted = compose(checks, [paint(np.tile(values, (height, 1)), scale, opacity)])
-    bar = PillowImage.fromarray(painted)
-    ImageDraw.Draw(bar).rectangle((0, 0, width - 1, height - 1), outline=sheet.pale)
-    return bar
+    return compose(checks, [paint(np.tile(values, (height, 1)), scale, opacity)])
