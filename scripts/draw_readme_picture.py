@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import visattn
 
+WIDTH, MARGIN = 12.0, 0.28  # inches; room for a label under each row
 PHOTOS = ("cat.jpg", "coffee.jpg", "rocket.jpg", "astronaut.jpg")
 FOLDER = Path("data") / "photos"
 COLUMNS: tuple[tuple[str, str, str, dict[str, Any], dict[str, Any]], ...] = (
@@ -44,10 +45,13 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("docs") / "images" / "gallery.jpg")
     out = arguments.parse_args().out
     models = {spec: visattn.load_model(spec) for spec in dict.fromkeys(c[0] for c in COLUMNS)}
-    figure = Figure(figsize=(12.0, 9.0), layout="constrained")
-    axes = figure.subplots(len(PHOTOS), len(COLUMNS) + 1)
+    photos = [visattn.load_image(FOLDER / name) for name in PHOTOS]
+    ratios = [photo.size.height / photo.size.width for photo in photos]
+    height = WIDTH * sum(ratios) / (len(COLUMNS) + 1) + MARGIN * len(PHOTOS)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(len(PHOTOS), len(COLUMNS) + 1, height_ratios=ratios)
     for row, name in enumerate(PHOTOS):
-        show(axes[row][0], visattn.load_image(FOLDER / name).pixels, "photo" if row == 0 else "")
+        show(axes[row][0], photos[row].pixels, "photo" if row == 0 else "")
         for col, (spec, method, title, options, style) in enumerate(COLUMNS, start=1):
             (found,) = visattn.explain(models[spec], FOLDER / name, method=method, **options)
             show(axes[row][col], np.asarray(found.overlay(**style)), title if row == 0 else "")
