@@ -4,7 +4,7 @@
     python scripts/export_gallery.py --config configs/demo.yaml
 
 A second run continues the first. Exit codes: 0 all done; 1 finished, with failures listed; 2 the
-command or its config is wrong, nothing written.
+command or its config is wrong, nothing written; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from visattn.cli.options import options_of, size_of
 from visattn.errors import VisattnError
-from visattn.gallery import resolve_config, run_gallery
+from visattn.gallery import GalleryConfig, resolve_config, run_on_terminal
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +27,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="OUT_DIR", help="folder of the gallery")
     made.add_argument("--config", metavar="FILE", help="YAML file; flags override it")
     made.add_argument("--target", metavar="T", help="class index, label, top1 to top5, embedding")
+    made.add_argument(
+        *("--option", "-O"), action="append", metavar="O=V", help="option of methods that have it"
+    )
+    made.add_argument("--style", "-S", action="append", metavar="S=V", help="style option")
+    made.add_argument("--image-size", metavar="SIZE", help="448 or 384x512, of models without own")
     made.add_argument("--batch-size", type=int, metavar="N", help="photos per pass (8)")
     made.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (auto)")
     made.add_argument("--workers", type=int, metavar="N", help="threads that decode and draw")
@@ -34,30 +40,32 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def configured(flags: argparse.Namespace) -> GalleryConfig:
+    return resolve_config(
+        input_dir=flags.input_dir,
+        out=flags.out,
+        models=flags.model,
+        methods=flags.method,
+        config_path=flags.config,
+        target=flags.target,
+        batch_size=flags.batch_size,
+        device=flags.device,
+        workers=flags.workers,
+        limit=flags.limit,
+        overwrite=flags.overwrite,
+        options=options_of(flags.option or []),
+        style=options_of(flags.style or []),
+        image_size=size_of(flags.image_size),
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     flags = parser().parse_args(argv)
     try:
-        config = resolve_config(
-            input_dir=flags.input_dir,
-            out=flags.out,
-            models=flags.model,
-            methods=flags.method,
-            config_path=flags.config,
-            target=flags.target,
-            batch_size=flags.batch_size,
-            device=flags.device,
-            workers=flags.workers,
-            limit=flags.limit,
-            overwrite=flags.overwrite,
-        )
-        summary = run_gallery(config)
+        return run_on_terminal(lambda: configured(flags))
     except VisattnError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"visattn: {error}", file=sys.stderr)
         return 2
-    for message in summary.errors:
-        print(f"failed: {message}", file=sys.stderr)
-    print(f"{summary}\n{summary.index}")
-    return summary.exit_code
 
 
 if __name__ == "__main__":

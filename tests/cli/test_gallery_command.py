@@ -62,6 +62,18 @@ def test_a_folder_becomes_a_gallery_and_a_broken_photo_is_listed(folder: Path) -
     assert "from an earlier run" in again.stdout
 
 
+def test_options_style_and_size_reach_the_maps(folder: Path) -> None:
+    (folder / "in" / "broken.jpg").unlink()
+    flags = ("-O", "cell=16", "-S", "colormap=inferno", "--image-size", "160x192", "--limit", "1")
+    words = ("gallery", "in", *LITE[:2], "--method", "integrated_gradients", "--out", "out")
+    done = run(*words, *flags, "-O", "steps=2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["1 map", str(folder / "out" / "index.html")]
+    (line,) = [json.loads(line) for line in read(folder / "out" / "manifest.jsonl")]
+    assert line["grid"] == [10, 12]
+    assert line["statistics"]["colormap"] == "inferno"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -71,6 +83,13 @@ def test_a_folder_becomes_a_gallery_and_a_broken_photo_is_listed(folder: Path) -
         ),
         (("in", "--model", "packaged:efficientnet_lite0", "--method", "gradcm"), "'gradcam'"),
         (("missing", *LITE), "missing"),
+        (("in", *LITE, "--model", "resnet5000"), "resnet5000"),
+        (("in", *LITE, "--target", "1000"), "Class 1000 does not exist"),
+        (("in", *LITE, "--target", "expresso"), "'espresso'"),
+        (("in", "--model", "packaged:dinov2_small", "--method", "gae"), "target='embedding'"),
+        (("in", *LITE, "-O", "residual=1"), "'residual'"),
+        (("in", *LITE, "-S", "opacty=1"), "'opacity'"),
+        (("in", *LITE, "--image-size", "big"), "384x512"),
         (("in", *LITE, "--batch-size", "0"), "batch_size"),
         (("in", *LITE, "--config", "typo.yaml"), "'batch_size'"),
         (("in", *LITE, "--config", "absent.yaml"), "absent.yaml"),

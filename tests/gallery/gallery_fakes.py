@@ -55,6 +55,7 @@ class FakeEngine:
     batches: list[tuple[str, ...]] = field(default_factory=list)
     weights: str = "ab" * 32
     answer: Any = None
+    unknown: tuple[str, ...] = ()
 
     def class_specific(self, method: str) -> bool:
         return method in ("signed", "classes_only")
@@ -62,6 +63,14 @@ class FakeEngine:
     def check(self, method: Any) -> None:
         if method.name not in METHODS:
             raise ConfigError(f"There is no method {method.name!r}.")
+
+    def check_model(self, model: Any) -> None:
+        if model.name in self.unknown:
+            raise ConfigError(f"There is no model {model.name!r}.")
+
+    def check_target(self, model: Any, methods: Sequence[Any], target: Any) -> None:
+        if target == "wrong" and any(self.class_specific(method.name) for method in methods):
+            raise ConfigError("target 'wrong' fails for every photo")
 
     def load(self, model: Any, device: str, seed: int) -> FakeModel:
         if model.name in self.broken:

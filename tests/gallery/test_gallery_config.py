@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from visattn.errors import ConfigError
 from visattn.gallery import load_config, resolve_config
+from visattn.methods import get_method
+from visattn.overlay.colormap import DIVERGING, SEQUENTIAL
 
 BASE: dict[str, Any] = {"input": "photos", "out": "out", "models": ["a"], "methods": ["m"]}
 ROOT = Path(__file__).parents[2]
@@ -151,5 +154,53 @@ def test_the_documented_preset_shows_every_key_with_its_default() -> None:
     assert set(shown) == set(GalleryConfig.model_fields)
     assert set(shown["models"][0]) == set(ModelConfig.model_fields)
     config = load_config(ROOT / "configs" / "gallery.yaml")
-    for name in ("target", "batch_size", "device", "workers", "limit", "overwrite", "seed"):
-        assert getattr(config, name) == GalleryConfig.model_fields[name].default, name
+    for name, field in GalleryConfig.model_fields.items():
+        if name not in ("input", "out", "models", "methods", "style"):
+            assert getattr(config, name) == field.default, name
+    first = config.models[0]
+    for name in ("weights", "image_size", "target", "labels", "methods"):
+        assert getattr(first, name) == ModelConfig.model_fields[name].default, name
+
+
+def test_the_documented_style_is_the_default_one() -> None:
+    from visattn.gallery.drawing import gallery_style
+    from visattn.overlay import Style
+
+    text = (ROOT / "configs" / "gallery.yaml").read_text(encoding="utf-8")
+    shown = load_config(ROOT / "configs" / "gallery.yaml").style
+    assert list(shown) == [field.name for field in fields(Style)]
+    assert Style.create(**{**shown, "caption": False, "colorbar": False}) == Style()
+    assert Style.create(**shown) == gallery_style({})
+    assert f"{SEQUENTIAL}, or {DIVERGING} where" in text
+
+
+FILE = """
+models: [{name: a, image_size: 96}, {name: b, methods: [{name: gae}]}]
+methods: [{name: rollout, start_layer: 1, style: {opacity: 0.1, box: 0.5}}]
+style: {dim: 0.2}
+"""
+
+
+def test_flags_for_options_style_and_size_reach_what_has_them(tmp_path: Path) -> None:
+    config = resolve_config(
+        *("photos", "out"),
+        config_path=write(tmp_path, FILE),
+        options={"start_layer": 3},
+        style={"opacity": 0.4},
+        image_size=(64, 32),
+    )
+    assert [model.image_size for model in config.models] == [96, (64, 32)]
+    (rollout,), (gae,) = (config.methods_of(model) for model in config.models)
+    assert (rollout.options["start_layer"], "start_layer" in gae.options) == (
+        3,
+        "start_layer" in {field.name for field in fields(get_method("gae"))},
+    )
+    assert config.style_of(rollout) == {"dim": 0.2, "opacity": 0.4, "box": 0.5}
+    assert config.style_of(gae) == {"dim": 0.2, "opacity": 0.4}
+
+
+def test_an_option_that_no_chosen_method_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"has an option 'start_layr'.*start_layer"):
+        resolve_config("photos", "out", ["a"], ["center", "rollout"], options={"start_layr": 3})
+    with pytest.raises(ConfigError, match="rolout"):
+        resolve_config("photos", "out", ["a"], ["rolout"], options={"start_layer": 3})

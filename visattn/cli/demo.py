@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from visattn.cli.gallery import finish
 from visattn.errors import ConfigError
 
 CONFIG = Path("configs") / "demo.yaml"
@@ -28,8 +28,10 @@ def command(
     """
     if not CONFIG.is_file():
         raise ConfigError(f"{CONFIG} is not here: run 'visattn demo' in visattn's repository.")
-    from visattn.gallery import resolve_config, run_gallery
+    from visattn.gallery import resolve_config, run_on_terminal
 
     typer.echo(f"visattn gallery --config {CONFIG}")
-    resolved = resolve_config(config_path=CONFIG, out=out, limit=limit, overwrite=overwrite)
-    finish(run_gallery(resolved))
+    configure = partial(
+        resolve_config, config_path=CONFIG, out=out, limit=limit, overwrite=overwrite
+    )
+    raise typer.Exit(run_on_terminal(configure))

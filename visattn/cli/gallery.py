@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from visattn.gallery import Summary
+from visattn.cli.options import options_of, size_of
 
 
 def command(
@@ -38,6 +38,22 @@ def command(
             "default: the prediction."
         ),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-O", help="Option of every method that has it, e.g. start_layer=2."
+        ),
+    ] = None,
+    style: Annotated[
+        list[str] | None,
+        typer.Option("--style", "-S", help="Style option, e.g. colormap=inferno."),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Input size of models without their own: 448 or 384x512."
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Photos in one pass; default 8.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default auto.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode and draw.")] = None,
@@ -49,11 +65,12 @@ def command(
     """Explain every photo of a folder and lay the maps out in OUT_DIR/index.html.
 
     A second run continues the first. Exit codes: 0 all done; 1 finished, with failures listed;
-    2 the command or its config is wrong, nothing written.
+    2 the command or its config is wrong, nothing written; 130 interrupted.
     """
-    from visattn.gallery import resolve_config, run_gallery
+    from visattn.gallery import resolve_config, run_on_terminal
 
-    resolved = resolve_config(
+    configure = partial(
+        resolve_config,
         input_dir=input_dir,
         out=out,
         models=model,
@@ -65,14 +82,8 @@ def command(
         workers=workers,
         limit=limit,
         overwrite=overwrite,
+        options=options_of(option or []),
+        style=options_of(style or []),
+        image_size=size_of(image_size),
     )
-    finish(run_gallery(resolved))
-
-
-def finish(summary: Summary) -> None:
-    """Print how a run ended and where its page is, and leave with its exit code."""
-    for message in summary.errors:
-        typer.echo(f"failed: {message}", err=True)
-    typer.echo(str(summary))
-    typer.echo(str(summary.index.resolve()))
-    raise typer.Exit(summary.exit_code)
+    raise typer.Exit(run_on_terminal(configure))

@@ -7,8 +7,9 @@ from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
 from visattn.gallery.manifest import Entry, Manifest
 from visattn.gallery.resolve import load_config, resolve_config
 from visattn.gallery.run import run_gallery
-from visattn.gallery.store import Store
+from visattn.gallery.store import Store, UnfinishedError
 from visattn.gallery.summary import Summary
+from visattn.gallery.terminal import run_on_terminal
 
 __all__ = [
     "Engine",
@@ -21,7 +22,9 @@ __all__ = [
     "Store",
     "Summary",
     "TorchEngine",
+    "UnfinishedError",
     "load_config",
     "resolve_config",
     "run_gallery",
+    "run_on_terminal",
 ]

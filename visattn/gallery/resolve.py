@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from visattn.errors import ConfigError, suggestion
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig, Part
+from visattn.gallery.flags import with_image_size, with_options, with_style
 
 LEVELS: dict[str, type[Part]] = {"models": ModelConfig, "methods": MethodConfig}
 EXPECTED = {
@@ -51,11 +52,15 @@ def resolve_config(
     workers: int | None = None,
     limit: int | None = None,
     overwrite: bool | None = None,
+    options: Mapping[str, Any] | None = None,
+    style: Mapping[str, Any] | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> GalleryConfig:
     """Return the configuration of ``visattn gallery``: what is given overrides the file.
 
     A model or method named here keeps the settings that the file gives to that name. Methods and
-    target given here count for every model. A target of digits is a class index.
+    target given here count for every model. A target of digits is a class index. Options go to
+    every method that has them, ``image_size`` to every model without its own.
     """
     settings = {} if config_path is None else _read(Path(config_path))
     flags = {
@@ -76,7 +81,10 @@ def resolve_config(
         settings["models"] = _without(settings, "methods")
     if target is not None:
         settings["models"] = _without(settings, "target")
-    return _build(settings)
+    config = _build(settings)
+    config = with_options(config, options) if options else config
+    config = with_style(config, style) if style else config
+    return config if image_size is None else with_image_size(config, image_size)
 
 
 def _read(path: Path) -> dict[str, Any]:
