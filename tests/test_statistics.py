@@ -144,3 +144,5 @@ def test_concentration_names_the_one_cell_that_dwarfs_the_rest() -> None:
     grid[3, 4] = 3.9
     assert concentration(grid) is None
     assert concentration(np.array([[0.0, 100.0]], np.float32)) is None
+    grid[3, 4], grid[0, 0] = 16.0, -0.1
+    assert concentration(grid) is None

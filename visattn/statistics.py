@@ -72,10 +72,10 @@ def concentration(grid: Array) -> float | None:
     """Return the largest cell's share of the positive mass where it dwarfs all others, else None.
 
     It does when it exceeds `DWARFS` times the 99th percentile of at least 100 cells: drawn from
-    minimum to maximum, such a map shows one dot.
+    minimum to maximum, such a map shows one dot. Maps with negative values are not judged.
     """
     shares = mass(grid)
-    if shares is None or shares.size < 100:
+    if shares is None or shares.size < 100 or grid.min() < 0:
         return None
     largest = float(shares.max())
     return largest if largest > DWARFS * float(np.percentile(shares, 99)) else None
