@@ -10,57 +10,61 @@ import typer
 
 from visattn.cli.options import options_of, size_of
 
+Folder = Annotated[
+    Path | None,
+    typer.Argument(metavar="INPUT_DIR", help="Folder of photos, searched recursively."),
+]
+Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model; may be repeated.")]
+Methods = Annotated[
+    list[str] | None, typer.Option(help="A name of 'visattn methods'; may be repeated.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="OUT_DIR", help="Folder of the gallery.")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML file such as configs/demo.yaml; flags override it."),
+]
+TargetText = Annotated[
+    str | None,
+    typer.Option(
+        help="For class-specific methods: class index, label, top1..top5 or embedding; "
+        "default: the prediction."
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-O", help="Option of every method that has it, e.g. start_layer=2."),
+]
+StyleOptions = Annotated[
+    list[str] | None, typer.Option("--style", "-S", help="Style option, e.g. colormap=inferno.")
+]
+Side = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Input size of models without their own: 448 or 384x512."),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Photos in one pass; default 8.")]
+DeviceName = Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default auto.")]
+Workers = Annotated[int | None, typer.Option(help="Threads that decode and draw.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N photos.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
+
 
 def command(
-    input_dir: Annotated[
-        Path | None,
-        typer.Argument(metavar="INPUT_DIR", help="Folder of photos, searched recursively."),
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Model; may be repeated.")
-    ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="A name of 'visattn methods'; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="OUT_DIR", help="Folder of the gallery.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="YAML file such as configs/demo.yaml; flags override it."
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="For class-specific methods: class index, label, top1..top5 or embedding; "
-            "default: the prediction."
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", "-O", help="Option of every method that has it, e.g. start_layer=2."
-        ),
-    ] = None,
-    style: Annotated[
-        list[str] | None,
-        typer.Option("--style", "-S", help="Style option, e.g. colormap=inferno."),
-    ] = None,
-    image_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Input size of models without their own: 448 or 384x512."
-        ),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos in one pass; default 8.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default auto.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode and draw.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N photos.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Compute everything again.")
-    ] = False,
+    input_dir: Folder = None,
+    model: Models = None,
+    method: Methods = None,
+    out: Out = None,
+    config: Config = None,
+    target: TargetText = None,
+    option: Options = None,
+    style: StyleOptions = None,
+    image_size: Side = None,
+    batch_size: BatchSize = None,
+    device: DeviceName = None,
+    workers: Workers = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Explain every photo of a folder and lay the maps out in OUT_DIR/index.html.
 
