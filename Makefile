@@ -3,13 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint bench picture clean
+.PHONY: help venv demo test lint bench sweep picture clean
 
 help:
 	@echo "make demo     gallery of the sample photos in out/demo/"
 	@echo "make test     the whole test suite"
 	@echo "make lint     formatting, lint, types and layering"
 	@echo "make bench    the benchmark tables"
+	@echo "make sweep    what every architecture of timm computes, in out/sweep/"
 	@echo "make venv     the environment alone"
 	@echo "make picture  the picture of the README"
 
@@ -38,6 +39,9 @@ lint: $(VENV)/.made-test
 
 bench: venv
 	$(BIN)/python scripts/benchmark.py
+
+sweep: venv
+	$(BIN)/python scripts/sweep_architectures.py --out out/sweep/architectures.jsonl
 
 picture: venv
 	$(BIN)/python scripts/draw_readme_picture.py

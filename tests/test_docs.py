@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import visattn
+from visattn.adapters import ADAPTERS
 from visattn.cli.app import build
 from visattn.methods import get_method, list_methods
 
@@ -31,6 +32,18 @@ def test_python_examples_run(example: str, tmp_path: Path, monkeypatch: pytest.M
     else:
         assert names["record"][0].name == "blocks.0.attn"
         assert names["record"][0].shape == (1, 6, 257, 257)
+
+
+def test_the_example_of_an_adapter_runs() -> None:
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, object] = {"__name__": "example"}
+    try:
+        exec(example, names)  # noqa: S102  the page's own code
+        assert [found.grid.shape for found in names["maps"]] == [(4, 6), (4, 6)]
+        assert all((found.grid > 0).any() for found in names["maps"])
+    finally:
+        ADAPTERS.withdraw("my_net")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -20,8 +20,8 @@ PICTURES = (
     "saliency", "overlay", "figures",
 )  # fmt: skip
 MODELS = (
-    "query", "adapters", "models", "targets", "observation", "methods", "sinks", "explanation",
-    "inspection", "gallery", "cli", "__main__",
+    "query", "adapters", "models", "targets", "observation", "outliers", "methods", "sinks",
+    "registers", "explanation", "inspection", "gallery", "cli", "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 
@@ -34,7 +34,9 @@ NEVER = {
     **dict.fromkeys(PICTURES, ("torch", "torchvision", "timm", "captum")),
     "query": ("torch", "torchvision", "timm", "captum"),
     "methods": ("timm", "torchvision", "transformers", "open_clip"),
+    "outliers": ("timm", "torchvision", "transformers", "open_clip"),
     "sinks": ("timm", "torchvision", "transformers", "open_clip"),
+    "registers": ("timm", "torchvision", "transformers", "open_clip"),
 }
 NOT_AT_IMPORT = {
     "adapters": ("timm", "torchvision", "transformers", "open_clip"),

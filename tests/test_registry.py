@@ -98,3 +98,13 @@ def test_the_registries_of_visattn_raise_their_own_errors() -> None:
 
     with pytest.raises(UnsupportedMethodError, match="Did you mean 'rollout'"):
         METHODS.get("rolout")
+
+
+def test_a_withdrawn_entry_is_gone_and_its_name_free(package: Callable[..., Registry]) -> None:
+    boxes = package(amber=entry("amber", 2))
+    boxes.withdraw("amber")
+    assert boxes.names() == ()
+    boxes.register("amber")(3)
+    assert boxes.get("amber") == 3
+    with pytest.raises(ConfigError, match="no box 'zinc'"):
+        boxes.withdraw("zinc")

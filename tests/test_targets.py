@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,9 @@ from visattn.adapters import find_adapter
 from visattn.errors import ModelError, TargetError
 from visattn.models import Model, Preprocessing
 from visattn.models.output import as_scores_tensor
+from visattn.models.text import TextTower, VisionLanguageModel
 from visattn.saliency import Target
-from visattn.targets import Resolved, SimilarityTarget, predictions, resolve, scores
+from visattn.targets import Resolved, SimilarityTarget, TextTarget, predictions, resolve, scores
 
 LABELS = ("cat", "dog", "crane", "Crane", "tea pot")
 OUTPUTS = torch.tensor([[0.0, 3.0, 1.0, -2.0, 2.0], [5.0, 0.0, 1.0, 2.0, 4.0]])
@@ -387,3 +389,71 @@ def test_the_scores_are_found_in_what_a_model_returns(output: Any) -> None:
 def test_an_output_without_scores_is_refused(output: Any) -> None:
     with pytest.raises(ModelError, match=rf"returned a {type(output).__name__} without a tensor"):
         as_scores_tensor(output)
+
+
+# Texts ----------------------------------------------------------------------------------------
+
+WORDS = {"up": (0.0, 2.0, 0.0), "side": (3.0, 0.0, 0.0)}
+
+
+def reader() -> VisionLanguageModel:
+    """A model of 3 channels whose text tower knows two words."""
+    plain = toy(0, 3, None)
+    tower = nn.Dropout(0.5).train()
+
+    def encode(prompts: Sequence[str]) -> torch.Tensor:
+        return tower(torch.tensor([WORDS[prompt] for prompt in prompts]))
+
+    return VisionLanguageModel(
+        plain.module, "reader", plain.adapter, plain.preprocessing, None,
+        text=TextTower(tower, encode),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompts", "metric", "expected"),
+    [
+        ("up", "cosine", 0.8), ("side", "cosine", 0.6), ("up", "dot", 4.0),
+        (["up", "side"], "cosine", 1.4 / 2**0.5), (("up", "up"), "cosine", 0.8),
+    ],
+)  # fmt: skip
+def test_a_text_is_compared_with_the_embedding(prompts: Any, metric: str, expected: float) -> None:
+    """Prompts are normalised before they are averaged: their lengths 2 and 3 do not matter."""
+    outputs = torch.tensor([[3.0, 4.0, 0.0]])
+    found = one(TextTarget(prompts, metric), reader(), outputs)
+    assert values(found, outputs) == pytest.approx([expected])
+
+
+def test_the_text_tower_is_left_as_it_was() -> None:
+    model = reader()
+    TextTarget("up").embedding(model)
+    assert model.text.module.training
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        (TextTarget("up"), "similarity to 'up'"),
+        (TextTarget(["up", "side", "up"]), "similarity to 'up' and 2 more"),
+        (TextTarget(["up", "side"], name="corner"), "similarity to corner"),
+    ],
+)
+def test_a_text_is_named(target: TextTarget, label: str) -> None:
+    (found,) = one(target, reader(), torch.tensor([[3.0, 4.0, 0.0]]))
+    assert found.target == Target(None, label)
+
+
+@pytest.mark.parametrize("prompts", ["", " ", [], ["up", ""], [7], 7])
+def test_what_is_no_text_is_refused(prompts: Any) -> None:
+    with pytest.raises(TargetError, match="give a text"):
+        TextTarget(prompts)
+
+
+def test_an_unknown_metric_of_texts_is_refused() -> None:
+    with pytest.raises(TargetError, match="'l2': use 'cosine' or 'dot'"):
+        TextTarget("up", "l2")
+
+
+def test_a_model_without_text_tower_is_named() -> None:
+    with pytest.raises(TargetError, match=r"toy has no text tower.*'up'.*SimilarityTarget"):
+        one(TextTarget("up"))

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from visattn.adapters import register_adapter
     from visattn.errors import (
         CaptureError,
         ConfigError,
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
     from visattn.models import Model, list_models, load_model
     from visattn.observation import AttentionRecord, capture
     from visattn.query import Pixel
+    from visattn.registers import (
+        RegisterNeurons,
+        calibrate_registers,
+        with_test_time_registers,
+    )
     from visattn.saliency import SaliencyMap
-    from visattn.targets import SimilarityTarget
+    from visattn.targets import SimilarityTarget, TextTarget
 
 __version__ = "0.1.0"
 
@@ -42,12 +48,15 @@ _HOMES = {
     "Model": "models",
     "ModelError": "errors",
     "Pixel": "query",
+    "RegisterNeurons": "registers",
     "SaliencyMap": "saliency",
     "SimilarityTarget": "targets",
     "TargetError": "errors",
+    "TextTarget": "targets",
     "UnsupportedMethodError": "errors",
     "VisattnError": "errors",
     "WeightsError": "errors",
+    "calibrate_registers": "registers",
     "capture": "observation",
     "explain": "explanation",
     "inspect_model": "inspection",
@@ -55,6 +64,8 @@ _HOMES = {
     "list_models": "models",
     "load_image": "images",
     "load_model": "models",
+    "register_adapter": "adapters",
+    "with_test_time_registers": "registers",
 }
 
 __all__ = [
@@ -67,12 +78,15 @@ __all__ = [
     "Model",
     "ModelError",
     "Pixel",
+    "RegisterNeurons",
     "SaliencyMap",
     "SimilarityTarget",
     "TargetError",
+    "TextTarget",
     "UnsupportedMethodError",
     "VisattnError",
     "WeightsError",
+    "calibrate_registers",
     "capture",
     "explain",
     "inspect_model",
@@ -80,6 +94,8 @@ __all__ = [
     "list_models",
     "load_image",
     "load_model",
+    "register_adapter",
+    "with_test_time_registers",
 ]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from torch import nn
 
 import visattn
+from visattn.adapters import remembered_chains
 from visattn.errors import ConfigError, TargetError, UnsupportedMethodError, VisattnError
 from visattn.images import Size
 from visattn.methods import Maps, Method, get_method
@@ -17,7 +19,7 @@ from visattn.models.inputs import prepare_all
 from visattn.observation import record_pass
 from visattn.observation.passes import NOTHING, Passed
 from visattn.saliency import SaliencyMap, Target
-from visattn.sinks import attention_statistics
+from visattn.sinks import NO_STATISTICS, attention_statistics, outlier_warnings
 from visattn.statistics import concentration, no_signal, summary
 from visattn.targets import predictions
 
@@ -113,6 +115,7 @@ def automatic_method(model: Model, target: Any = None) -> str:
     return "gae" if model.has_classifier or target is not None else "rollout"
 
 
+@remembered_chains()
 def explain_batch(
     model: Model, prepared: Sequence[Prepared], requests: Sequence[Request]
 ) -> list[list[SaliencyMap | VisattnError]]:
@@ -146,8 +149,16 @@ def _method(model: Model, request: Request, size: Size) -> Method:
         )
     reason = method.refusal(model.adapter, size)
     if reason:
-        raise UnsupportedMethodError(f"{request.method} does not apply to {model.name}: {reason}.")
+        raise UnsupportedMethodError(
+            f"{request.method} does not apply to {model.name}: {reason}. Methods that apply: "
+            f"{', '.join(_applicable(model, size))}."
+        )
     return method
+
+
+def _applicable(model: Model, size: Size) -> list[str]:
+    names = visattn.list_methods()
+    return [name for name in names if get_method(name)().refusal(model.adapter, size) is None]
 
 
 def _class_specific() -> list[str]:
@@ -192,9 +203,10 @@ def _answer(
             for job in jobs:
                 _answer(model, prepared, [job], answers)
         return
+    numbers = cache(lambda: attention_statistics(passed.record))
     for job in jobs:
         try:
-            answers[job.place] = list(_maps(model, prepared, job, passed))
+            answers[job.place] = list(_maps(model, prepared, job, passed, numbers))
         except VisattnError as error:
             answers[job.place] = [error] * len(prepared)
 
@@ -202,6 +214,8 @@ def _answer(
 def _pass(model: Model, prepared: Sequence[Prepared], jobs: Sequence[Job]) -> Passed:
     specific = [job for job in jobs if job.method.class_specific]
     sites = {site: None for job in jobs for site in job.method.sites(model.adapter)}
+    if any(job.method.attention for job in jobs):
+        sites |= {site: None for site in model.adapter.block_sites() if site is not None}
     return record_pass(
         model,
         prepared,
@@ -212,17 +226,22 @@ def _pass(model: Model, prepared: Sequence[Prepared], jobs: Sequence[Job]) -> Pa
 
 
 def _maps(
-    model: Model, prepared: Sequence[Prepared], job: Job, passed: Passed
+    model: Model,
+    prepared: Sequence[Prepared],
+    job: Job,
+    passed: Passed,
+    numbers: Callable[[], list[dict[str, Any]]],
 ) -> list[SaliencyMap]:
     record = passed.record
     grid, cell = model.adapter.grid(record.size)
     found = job.method(record, [item.geometry.with_grid(grid, cell) for item in prepared])
     values = found.values.detach().float().cpu().numpy()
-    attention = attention_statistics(record) if job.method.attention else None
+    # After the method, whose walk has summed up most of what the statistics need.
+    attention = numbers() if job.method.attention else None
     firsts = predictions(model, record.outputs)
     maps = []
     for index, item in enumerate(prepared):
-        extra = attention[index] if attention else {"prefix_mass": None, "outlier_tokens": None}
+        extra = attention[index] if attention else NO_STATISTICS
         target = passed.targets[index] if job.method.class_specific else None
         maps.append(
             SaliencyMap(
@@ -233,7 +252,10 @@ def _maps(
                 signed=job.method.signed,
                 target=target,
                 prediction=firsts[index],
-                warnings=_warnings(model, values[index], found, index, item, target),
+                warnings=(
+                    *_warnings(model, values[index], found, index, item, target),
+                    *_artefact_warnings(job, found, extra),
+                ),
                 statistics={**summary(values[index]), **extra},
                 provenance=_provenance(model, job, found, index, item),
                 photo=item.image if item.image.path is None else None,
@@ -258,6 +280,13 @@ def _warnings(
     if target is not None and target.probability is not None and target.probability < 0.01:
         notes.append(f"the model gives {target.label} only {target.probability:.2%}")
     return (*notes, *model.adapter.notes, *item.image.notes)
+
+
+def _artefact_warnings(job: Job, found: Maps, attention: Mapping[str, Any]) -> list[str]:
+    """Return notes on sinks and high-norm tokens in the layers that a method walked as they are."""
+    if not job.method.walks or job.method.options().get("outliers", "keep") != "keep":
+        return []
+    return outlier_warnings(attention, found.facts.get("layers"))
 
 
 def _provenance(model: Model, job: Job, found: Maps, index: int, item: Prepared) -> dict[str, Any]:

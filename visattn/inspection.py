@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from visattn.adapters import Readout, Refusal
-from visattn.errors import CaptureError
+from visattn.errors import CaptureError, UnsupportedMethodError
 from visattn.images import Size
 from visattn.methods import get_method, list_methods
 from visattn.models import Model, load_model
-from visattn.observation import Proof, observe, prove
+from visattn.models.inputs import prepare_all
+from visattn.observation import Proof, observe, prove, record_pass
+from visattn.sinks import LayerOutliers, outlier_report
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,26 @@ class OperationRow:
 
 
 @dataclass(frozen=True)
+class OutlierRow:
+    """Artefact tokens of one attention layer, means over images; None where not defined or read.
+
+    Attributes:
+        layer: index, 0 = first.
+        sinks: number of patch tokens that receive more than 5/N attention.
+        sink_share: share of all attention that these receive, 0..1.
+        prefix_share: share of all attention that prefix tokens receive, 0..1.
+        norm_outliers: number of patch tokens with a norm above median + 5 * 1.4826 MAD behind the
+            layer's block.
+    """
+
+    layer: int
+    sinks: float | None
+    sink_share: float | None
+    prefix_share: float | None
+    norm_outliers: float | None
+
+
+@dataclass(frozen=True)
 class Report:
     """What visattn knows about a model; printing it prints a page.
 
@@ -36,6 +58,8 @@ class Report:
         operations: attention operations in execution order.
         proof: how exactly they were observed, None for a model without attention.
         tokens: prefix tokens, grid and read-out in words, or why they are not known.
+        outliers: attention sinks and high-norm tokens of each attention layer, or why they are not
+            known.
         methods: for each method None where it applies, else why not.
     """
 
@@ -43,12 +67,15 @@ class Report:
     operations: tuple[OperationRow, ...]
     proof: Proof | None
     tokens: Mapping[str, str]
+    outliers: tuple[OutlierRow, ...] | str
     methods: Mapping[str, str | None]
 
     def __str__(self) -> str:
         lines = [f"{key:<16}{value}" for key, value in {**self.facts, **self.tokens}.items()]
         lines += ["", "attention operations", *_operation_lines(self.operations)]
-        lines += ["", "proof", *_proof_lines(self.proof), "", "methods"]
+        lines += ["", "proof", *_proof_lines(self.proof)]
+        lines += ["", "artefact tokens, mean of an image", *_outlier_lines(self.outliers)]
+        lines += ["", "methods"]
         for name, reason in self.methods.items():
             lines.append(f"  {name:<24}{'applies' if reason is None else f'no: {reason}'}")
         return "\n".join(lines)
@@ -56,9 +83,13 @@ class Report:
     __repr__ = __str__
 
 
-def inspect_model(model: Model | nn.Module | str, *, size: Size | None = None) -> Report:
+def inspect_model(
+    model: Model | nn.Module | str, *, size: Size | None = None, images: Any = None
+) -> Report:
     """Run one pass of a model on noise and report what was observed and what applies.
 
+    Attention sinks and high-norm tokens are counted on ``images``, given as for `visattn.explain`,
+    or on the noise, where they say little about photographs.
     ``size``, height and width of the input, is needed only for modules that do not declare one.
     Channel and spatial gates of convolutional networks are not captured yet.
     """
@@ -73,6 +104,7 @@ def inspect_model(model: Model | nn.Module | str, *, size: Size | None = None) -
         operations=operations,
         proof=proof,
         tokens=_tokens(known, side),
+        outliers=_outliers(known, noise if images is None else images),
         methods={name: get_method(name)().refusal(known.adapter, side) for name in list_methods()},
     )
 
@@ -88,6 +120,33 @@ def _attention(model: Model, noise: torch.Tensor) -> tuple[tuple[OperationRow, .
     return tuple(rows), prove(model.module, noise)
 
 
+def _outliers(model: Model, images: Any) -> tuple[OutlierRow, ...] | str:
+    sites = [site for site in model.adapter.block_sites() if site is not None]
+    try:
+        passed = record_pass(model, prepare_all(model, images), sites=sites)
+        reports = outlier_report(passed.record)
+    except (CaptureError, UnsupportedMethodError) as error:
+        return str(error)
+    return tuple(_outlier_row(layers) for layers in zip(*reports, strict=True))
+
+
+def _outlier_row(images: Sequence[LayerOutliers]) -> OutlierRow:
+    return OutlierRow(
+        layer=images[0].layer,
+        sinks=_mean([None if i.sinks is None else len(i.sinks) for i in images]),
+        sink_share=_mean([i.sink_share for i in images]),
+        prefix_share=_mean([i.prefix_share for i in images]),
+        norm_outliers=_mean(
+            [None if i.norm_outliers is None else len(i.norm_outliers) for i in images]
+        ),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def _tokens(model: Model, side: Size) -> dict[str, str]:
     chain, site = model.adapter.chain(side), model.adapter.cam_site()
     layer = site.reason if isinstance(site, Refusal) else str(site)
@@ -99,7 +158,7 @@ def _tokens(model: Model, side: Size) -> dict[str, str]:
         "prefix tokens": ", ".join(layout.prefix) or "none",
         "grid": f"{layout.grid.height} x {layout.grid.width} of {height:g} x {width:g} pixels",
         "head reads": _readout(chain.readout),
-        "layers": str(len(chain.blocks)),
+        "layers": str(len(chain.layers)),
         "cam layer": layer,
         "gates": "not captured yet",
     }
@@ -117,6 +176,24 @@ def _operation_lines(operations: tuple[OperationRow, ...]) -> list[str]:
         f"{'fused' if op.fused else 'explicit'}{', bias' if op.biased else ''}"
         for op in operations
     ]
+
+
+def _outlier_lines(outliers: tuple[OutlierRow, ...] | str) -> list[str]:
+    if isinstance(outliers, str):
+        return [f"  {outliers}"]
+    return [
+        f"  layer {row.layer:<4}sinks {_number(row.sinks)} with {_percent(row.sink_share)} of the "
+        f"attention, prefix {_percent(row.prefix_share)}, high norm {_number(row.norm_outliers)}"
+        for row in outliers
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}" if value == int(value) else f"{value:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1%}"
 
 
 def _proof_lines(proof: Proof | None) -> list[str]:

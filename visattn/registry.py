@@ -38,6 +38,11 @@ class Registry(Generic[Entry]):
 
         return file
 
+    def withdraw(self, name: str) -> None:
+        """Take the entry called ``name`` out again; raises as `get` does where there is none."""
+        self.get(name)
+        del self._entries[name]
+
     def get(self, name: str) -> Entry:
         """Return the entry called ``name``, or raise with the nearest known name."""
         self._walk()

@@ -15,6 +15,7 @@ from torch.nn import functional
 from visattn.errors import TargetError, suggestion
 from visattn.images import load_image
 from visattn.models import Model
+from visattn.models.text import VisionLanguageModel
 from visattn.saliency import Target
 
 ScoreOfOutputs = Callable[[torch.Tensor], torch.Tensor]
@@ -48,8 +49,7 @@ class SimilarityTarget:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in ("cosine", "dot"):
-            raise TargetError(f"metric={self.metric!r}: use 'cosine' or 'dot'.")
+        _require_metric(self.metric)
 
     @property
     def label(self) -> str:
@@ -69,21 +69,61 @@ class SimilarityTarget:
 
     def resolve(self, model: Model, output: torch.Tensor) -> Resolved:
         """Return the score for one image with outputs (1, ...)."""
-        reference = self.embedding(model)
-        if output.flatten(1).shape[1] != reference.numel():
+        return _similarity(self.embedding(model), self.metric, self.label, model, output)
+
+
+@dataclass(frozen=True, eq=False)
+class TextTarget:
+    """The similarity of an image's embedding to a text, for models with a text tower.
+
+    The text is embedded by the model's own tokenizer and text tower. Several prompts are averaged
+    (prompt ensembling, Radford et al., ICML 2021): ``e = mean_p t_p / |t_p|``. ``cosine``:
+    ``<f(x), e> / (|f(x)| |e|)``, in -1..1. ``dot``: ``<f(x), e> / |e|``.
+
+    Attributes:
+        prompts: ``"a photo of a cat"``, or several phrasings of one thing.
+        metric: ``cosine`` or ``dot``.
+        name: how the text is called in captions.
+    """
+
+    prompts: str | Sequence[str]
+    metric: str = "cosine"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_metric(self.metric)
+        texts = self.texts
+        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise TargetError(f"prompts={self.prompts!r}: give a text, or several in a list.")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompts, also when there is only one."""
+        if isinstance(self.prompts, (list, tuple)):
+            return tuple(self.prompts)
+        return (self.prompts,)  # type: ignore[return-value]
+
+    @property
+    def label(self) -> str:
+        """The score in words."""
+        first, *others = self.texts
+        more = f" and {len(others)} more" if others else ""
+        return f"similarity to {self.name or f'{first!r}{more}'}"
+
+    def embedding(self, model: Model) -> torch.Tensor:
+        """Return the text's embedding (channel,); raises `TargetError` without a text tower."""
+        if not isinstance(model, VisionLanguageModel):
             raise TargetError(
-                f"The reference has {reference.numel()} values, the outputs of {model.name} "
-                f"{output.flatten(1).shape[1]}."
+                f"{model.name} has no text tower, so it cannot tell what {self.texts[0]!r} means: "
+                "load a vision-language model by name (open_clip:..., hf:...), or use "
+                "visattn.SimilarityTarget(embedding)."
             )
-        if not reference.any():
-            raise TargetError("The reference is zero everywhere, so it has no direction.")
-        unit = functional.normalize(reference, dim=0)
+        embeddings = model.text.embed(self.texts)
+        return functional.normalize(embeddings, dim=1).mean(dim=0).to(model.device)
 
-        def score(outputs: torch.Tensor) -> torch.Tensor:
-            flat = outputs.flatten(1).to(unit.dtype)
-            return (functional.normalize(flat, dim=1) if self.metric == "cosine" else flat) @ unit
-
-        return Resolved(score, Target(None, self.label))
+    def resolve(self, model: Model, output: torch.Tensor) -> Resolved:
+        """Return the score for one image with outputs (1, ...)."""
+        return _similarity(self.embedding(model), self.metric, self.label, model, output)
 
 
 def resolve(spec: Any, model: Model, outputs: torch.Tensor) -> list[Resolved]:
@@ -123,8 +163,33 @@ def scores(resolved: Sequence[Resolved], outputs: torch.Tensor) -> torch.Tensor:
     return torch.stack(parts)
 
 
+def _require_metric(metric: str) -> None:
+    if metric not in ("cosine", "dot"):
+        raise TargetError(f"metric={metric!r}: use 'cosine' or 'dot'.")
+
+
+def _similarity(
+    reference: torch.Tensor, metric: str, label: str, model: Model, output: torch.Tensor
+) -> Resolved:
+    """Return the similarity of outputs to a reference embedding (channel,) as a score."""
+    if output.flatten(1).shape[1] != reference.numel():
+        raise TargetError(
+            f"The reference has {reference.numel()} values, the outputs of {model.name} "
+            f"{output.flatten(1).shape[1]}."
+        )
+    if not reference.any():
+        raise TargetError("The reference is zero everywhere, so it has no direction.")
+    unit = functional.normalize(reference, dim=0)
+
+    def score(outputs: torch.Tensor) -> torch.Tensor:
+        flat = outputs.flatten(1).to(unit.dtype)
+        return (functional.normalize(flat, dim=1) if metric == "cosine" else flat) @ unit
+
+    return Resolved(score, Target(None, label))
+
+
 def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
-    if isinstance(spec, SimilarityTarget):
+    if isinstance(spec, (SimilarityTarget, TextTarget)):
         return spec.resolve(model, output)
     if isinstance(spec, str) and spec == "embedding":
         own = SimilarityTarget(output.flatten().float(), "dot").resolve(model, output)
@@ -141,7 +206,7 @@ def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
         return _top(int(top[1]), model, output) if top else _label(spec, model, output)
     raise TargetError(
         f"{spec!r} is not a target: use None, an index, a label, 'top1' to 'top5', 'embedding', a "
-        "callable or a SimilarityTarget."
+        "callable, a SimilarityTarget or a TextTarget."
     )
 
 

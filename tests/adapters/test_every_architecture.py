@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import visattn
-from visattn.adapters import Chain, Readout, Refusal, find_adapter
+from tests import zoo
+from visattn.adapters import Chain, Refusal, find_adapter
 from visattn.errors import UnsupportedMethodError
 from visattn.images import Size
 from visattn.observation import prove
@@ -61,11 +62,8 @@ def test_layout_readout_and_capture_are_right(name: str) -> None:
             visattn.explain(module, inputs, method="gae", target=0)
         return
     assert isinstance(chain, Chain)
-    assert isinstance(chain.readout, Readout)
     assert chain.layout.grid == GRID
-    declared = chain.readout.row
-    if chain.readout.pool:
-        declared = chain.expand(torch.ones(1, chain.layout.tokens - chain.readout.reads_from))[0]
+    declared = zoo.tokens_read(chain)
     assert (output_tokens(module, inputs) > 0).tolist() == (declared > 0).tolist()
     changed = inputs.clone()
     cell = size.height // 3, size.width // 4

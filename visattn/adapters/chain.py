@@ -1,12 +1,14 @@
-"""The way back: from the tokens that the head reads to the grid, one attention step at a time."""
+"""The way back: from the tokens that the head reads to the finest grid, step by step."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from visattn.adapters.layout import TokenLayout
+from visattn.adapters.step import Step
 
 
 @dataclass(frozen=True)
@@ -16,41 +18,53 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Readout:
     """Which tokens the head reads.
 
     Attributes:
         description: in words, for captions and reports.
-        row: weights (token,) over the stream's tokens, summing to 1; with ``pool``, over the
-            pooling operation's queries instead.
-        pool: name of the attention-pooling operation that is the first step, or None.
-        reads_from: index of the first token that the pooling operation attends to.
+        row: weights (token,) over the tokens of the last stream, summing to 1; with a pooling step,
+            over its queries instead.
     """
 
     description: str
     row: torch.Tensor
-    pool: str | None = None
-    reads_from: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chain:
-    """Residual attention blocks between the read-out and the token grid.
+    """Steps between the finest grid and the head.
 
     Attributes:
-        layout: meaning of the stream's tokens; the same before and after every block.
+        steps: in the order of the forward pass.
+        end: meaning of the tokens after the last step.
         readout: where the walk starts, or why the head reads no fixed row of tokens.
-        blocks: names of the attention operations of each block, first block first; a block with
-            parallel attention has several.
+        pool: the attention pooling of the head, whose keys are the tokens of ``end``, or None.
+        refusal: why a walk through all steps says nothing about this model, or None. Single
+            operations can still be shown.
+        notes: approximations that a reader of every walk must know.
+        aside: attention operations that are no step of the walk, and why.
     """
 
-    layout: TokenLayout
+    steps: tuple[Step, ...]
+    end: TokenLayout
     readout: Readout | Refusal
-    blocks: tuple[tuple[str, ...], ...]
+    pool: Step | None = None
+    refusal: Refusal | None = None
+    notes: tuple[str, ...] = ()
+    aside: Mapping[str, str] = field(default_factory=dict)
 
-    def expand(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Place a row over the tokens that the pooling operation read, the last ones, on all."""
-        row = pooled.new_zeros(pooled.shape[0], self.layout.tokens)
-        row[:, self.layout.tokens - pooled.shape[1] :] = pooled
-        return row
+    @property
+    def layout(self) -> TokenLayout:
+        """Meaning of the tokens where the walk ends."""
+        return self.steps[0].before if self.steps else self.end
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Places among the steps of those with attention, first layer first."""
+        return tuple(i for i, step in enumerate(self.steps) if step.placements)
+
+    def after(self, place: int) -> TokenLayout:
+        """Return the meaning of the tokens behind the step at ``place``."""
+        return self.steps[place + 1].before if place + 1 < len(self.steps) else self.end

@@ -6,7 +6,6 @@ from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
 from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
 
@@ -18,6 +17,7 @@ class ConvNetAdapter(Adapter):
     """Any module with convolutions, no multi-head attention, and a named global pool."""
 
     family = "convnet"
+    general = True
 
     @classmethod
     def matches(cls, module: nn.Module) -> bool:
@@ -29,11 +29,6 @@ class ConvNetAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Refuse: there are no attention operations to walk."""
-        del size
-        return self._refusal()
-
-    def layout(self, size: Size) -> TokenLayout | Refusal:
-        """Refuse: there are no tokens."""
         del size
         return self._refusal()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from visattn.adapters.chain import Readout
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.registry import ADAPTERS
 from visattn.adapters.vision_transformer import VisionTransformerAdapter, is_instance
 
@@ -27,7 +25,7 @@ class EvaAdapter(VisionTransformerAdapter):
         registers = tuple(f"register {i + 1}" for i in range(count))
         return registers if self.vit.cls_token is None else ("class", *registers)
 
-    def attention_pool(self, layout: TokenLayout, with_prefix: bool) -> Readout:
-        """Return the attention pool's read-out; in this family it attends to prefix tokens too."""
-        del with_prefix
-        return super().attention_pool(layout, with_prefix=True)
+    @property
+    def pools_prefix(self) -> bool:
+        """Whether the head pools prefix tokens; the attention pool of this family does."""
+        return self.vit.attn_pool is not None or super().pools_prefix

@@ -17,11 +17,14 @@ class TokenLayout:
         prefix: what each leading token is (``class``, ``distillation``, ``register 1``, ...).
         grid: rows and columns of patch tokens.
         cell: height and width of one patch in pixels of the model's input.
+        suffix: number of further tokens behind the grid, which lie on another grid (the second
+            branch of CrossViT).
     """
 
     prefix: tuple[str, ...]
     grid: Size
     cell: tuple[float, float]
+    suffix: int = 0
 
     @property
     def patches(self) -> int:
@@ -31,16 +34,26 @@ class TokenLayout:
     @property
     def tokens(self) -> int:
         """Number of all tokens."""
-        return len(self.prefix) + self.patches
+        return len(self.prefix) + self.patches + self.suffix
+
+    @property
+    def places(self) -> slice:
+        """Where the patch tokens stand among all tokens."""
+        return slice(len(self.prefix), len(self.prefix) + self.patches)
 
     def to_grid(self, row: torch.Tensor) -> torch.Tensor:
         """Place the patch part of a row over tokens (batch, token) on (batch, row, col)."""
-        return row[:, len(self.prefix) :].reshape(-1, *self.grid)
+        return row[:, self.places].reshape(-1, *self.grid)
 
-    def from_grid(self, grid: torch.Tensor) -> torch.Tensor:
-        """Turn (batch, row, col) into a row over tokens (batch, token), zero on prefix tokens."""
-        prefix = grid.new_zeros(grid.shape[0], len(self.prefix))
-        return torch.cat([prefix, grid.reshape(grid.shape[0], -1)], dim=1)
+    def coarser(self, grid: Size, prefix: tuple[str, ...] | None = None) -> TokenLayout:
+        """Return the layout of a coarser grid over the same pixels; the prefix stays or is given.
+
+        Cells grow by the ratio of the grids, rounded to the whole stride that produced them.
+        """
+        height, width = (
+            self.cell[axis] * max(1, round(self.grid[axis] / grid[axis])) for axis in (0, 1)
+        )
+        return TokenLayout(self.prefix if prefix is None else prefix, grid, (height, width))
 
     def token(self, row: int, col: int) -> int:
         """Return the index of the patch token at (row, col); raises IndexError outside the grid."""
@@ -51,9 +64,8 @@ class TokenLayout:
 
     def uniform(self, prefix: bool = False) -> torch.Tensor:
         """Return the row (token,) that averages patch tokens, or all tokens with ``prefix``."""
-        row = torch.ones(self.tokens)
-        if not prefix:
-            row[: len(self.prefix)] = 0
+        row = torch.zeros(self.tokens)
+        row[slice(None) if prefix else self.places] = 1
         return row / row.sum()
 
     def one(self, *tokens: int) -> torch.Tensor:

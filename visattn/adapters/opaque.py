@@ -6,7 +6,6 @@ from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
 from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.images import Size
 
 CELL = 16
@@ -24,11 +23,6 @@ class OpaqueAdapter(Adapter):
         return False
 
     def chain(self, size: Size) -> Chain | Refusal:
-        """Refuse: the meaning of the module's tokens is not known."""
-        del size
-        return self._refusal("what its tokens mean")
-
-    def layout(self, size: Size) -> TokenLayout | Refusal:
         """Refuse: the meaning of the module's tokens is not known."""
         del size
         return self._refusal("what its tokens mean")

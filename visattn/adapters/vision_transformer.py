@@ -9,12 +9,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
 from visattn.adapters.chain import Chain, Readout, Refusal
 from visattn.adapters.layout import TokenLayout
+from visattn.adapters.patches import patch_layout
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.reindex import Reindex
+from visattn.adapters.step import Placement, Step
 from visattn.images import Size
 
 
@@ -86,10 +90,8 @@ class VisionTransformerAdapter(Adapter):
 
     def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
         """Return the patch grid, from the patch embedding's own arithmetic."""
-        embed = self.vit.patch_embed
-        grid = Size(*map(int, embed.dynamic_feat_size(tuple(size))))
-        height, width = embed.feat_ratio(as_scalar=False)
-        return grid, (float(height), float(width))
+        layout = patch_layout(self.vit.patch_embed, size)
+        return layout.grid, layout.cell
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -105,17 +107,22 @@ class VisionTransformerAdapter(Adapter):
         if isinstance(blocks, Refusal):
             return blocks
         layout = self.layout(size)
-        return Chain(layout, self.readout(layout), blocks)
+        steps = tuple(Step.attention(layout, *names) for names in blocks)
+        if getattr(self.vit, "attn_pool", None) is None:
+            return Chain(steps, layout, self.readout(layout))
+        return Chain(steps, layout, *self.attention_pool(layout, self.pools_prefix))
+
+    @property
+    def pools_prefix(self) -> bool:
+        """Whether the head pools prefix tokens along with patch tokens."""
+        return bool(getattr(self.vit, "pool_include_prefix", False))
 
     def readout(self, layout: TokenLayout) -> Readout | Refusal:
         """Return which tokens the head reads."""
-        with_prefix = bool(getattr(self.vit, "pool_include_prefix", False))
-        if getattr(self.vit, "attn_pool", None) is not None:
-            return self.attention_pool(layout, with_prefix)
-        return pooled_readout(layout, self.vit.global_pool, with_prefix)
+        return pooled_readout(layout, self.vit.global_pool, self.pools_prefix)
 
-    def attention_pool(self, layout: TokenLayout, with_prefix: bool) -> Readout:
-        """Return the read-out of an attention-pooling head: its latent query, or all tokens."""
+    def attention_pool(self, layout: TokenLayout, with_prefix: bool) -> tuple[Readout, Step]:
+        """Return the read-out of an attention-pooling head, its latent query or all tokens."""
         pool = self.vit.attn_pool
         first = 0 if with_prefix else len(layout.prefix)
         latents = getattr(pool, "latent_len", None)
@@ -123,11 +130,23 @@ class VisionTransformerAdapter(Adapter):
         probe = TokenLayout((), Size(1, queries), layout.cell)
         row = probe.one(0) if pool.pool == "token" else probe.uniform()
         what = "latent query" if latents else "refined tokens"
-        return Readout(f"attention pool ({what})", row, "attn_pool", first)
+        readout = Readout(f"attention pool ({what})", row)
+        return readout, pooling_step("attn_pool", layout, queries, first)
 
     def cam_site(self) -> Site | Refusal:
         """Return the normalised tokens that enter the last attention."""
         return token_cam_site(self.vit.blocks)
+
+    def block_sites(self) -> tuple[Site | None, ...]:
+        """Return the output of every block."""
+        count = len(self.vit.blocks)
+        return tuple(Site(f"blocks.{i}", "output", "tokens", norm=True) for i in range(count))
+
+
+def pooling_step(operation: str, layout: TokenLayout, queries: int, first: int) -> Step:
+    """Return attention pooling from ``queries`` latents to the tokens from ``first`` on."""
+    keys = Reindex.gather(torch.arange(first, layout.tokens), layout.tokens)
+    return Step(layout, (Placement(operation, Reindex.identity(queries), keys),))
 
 
 def pooled_readout(layout: TokenLayout, pool: str, with_prefix: bool = False) -> Readout | Refusal:

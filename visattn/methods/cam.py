@@ -81,6 +81,12 @@ def _channels_first(
         if channels is not None and tensor.shape[1] != channels == tensor.shape[3]:
             tensor = tensor.permute(0, 3, 1, 2)
         return tensor, None
+    if site.axes == "channels_last":
+        if tensor.ndim != 4:
+            raise UnsupportedMethodError(
+                f"The {site} has shape {tuple(tensor.shape)}; (batch, row, col, channel) is needed."
+            )
+        return tensor.permute(0, 3, 1, 2), None
     layout = record.adapter.layout(record.size)
     if isinstance(layout, Refusal):
         raise UnsupportedMethodError(f"{layout.reason}.")
@@ -89,5 +95,5 @@ def _channels_first(
             f"The {site} has shape {tuple(tensor.shape)}; (batch, {layout.tokens}, channel) is "
             "needed."
         )
-    patches = tensor[:, len(layout.prefix) :].transpose(1, 2)
+    patches = tensor[:, layout.places].transpose(1, 2)
     return patches.reshape(*patches.shape[:2], *layout.grid), layout.cell

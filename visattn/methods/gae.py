@@ -8,13 +8,22 @@ from typing import Any, ClassVar
 
 import torch
 
+from visattn.adapters import Adapter, Site, Step
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
+from visattn.methods.artefacts import SINK, Artefacts
 from visattn.methods.layers import choose
 from visattn.methods.method import Maps, Method
 from visattn.methods.registry import METHODS
-from visattn.methods.walk import Operations, Walk
+from visattn.methods.treatment import (
+    Treatment,
+    check_treatment,
+    masked,
+    treatment_sites,
+)
+from visattn.methods.walk import Product, Walk
 from visattn.observation import AttentionOperation, AttentionRecord
+from visattn.outliers import DEVIATIONS
 
 
 @METHODS.register("gae")
@@ -28,8 +37,14 @@ class GenericAttentionExplainability(Method):
     add a constant to the map of a mean-pooled model. G is the
     gradient of the explained score by the attention weights, taken as ``<dO, V>`` from the
     gradient at the attention output. Attention-pooling heads are a first step ``r E_pool`` without
-    identity, which stays in the map; parallel attentions of one block add up. Values >= 0, in units
+    identity, which stays in the map; parallel attentions of one block add up. Windows, merging and
+    strided convolutions re-index r and m as in `rollout`. Values >= 0, in units
     of the score. Class-specific.
+
+    ``outliers`` says what happens to attention sinks and norm outliers among the patch tokens of
+    each layer, as in `rollout`: ``keep``, ``mask`` (their columns of E are zero, rows keep their
+    sums) or ``redistribute`` (behind each layer the gained relevance on them goes to the other
+    patch tokens in proportion to what these have gained).
 
     Computed as ``m <- m + (r + m) E`` from the last layer to the first: forward, backward and
     4 L N^2 D operations, memory linear in the number of tokens.
@@ -40,6 +55,7 @@ class GenericAttentionExplainability(Method):
 
     class_specific: ClassVar[bool] = True
     attention: ClassVar[bool] = True
+    walks: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
     cost: ClassVar[str] = "forward + backward"
     paper: ClassVar[str] = "Chefer, Gur & Wolf, ICCV 2021"
@@ -47,32 +63,63 @@ class GenericAttentionExplainability(Method):
     start_layer: int = 0
     layers: Any = None
     query: Any = None
+    outliers: str = "keep"
+    sink_factor: float = SINK
+    norm_deviations: float = DEVIATIONS
+
+    def __post_init__(self) -> None:
+        check_treatment("gae", self.outliers, self.sink_factor, self.norm_deviations)
+
+    def sites(self, adapter: Adapter) -> tuple[Site, ...]:
+        """Return the tokens behind each block where outliers are not kept."""
+        return treatment_sites(self.outliers, adapter)
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return the accumulated relevance on the grid."""
         walk = Walk.of(record)
-        start = walk.start(self.query, geometries, _sum_step)
-        chosen = choose(len(walk.blocks), self.layers, self.start_layer)
-        gained = torch.zeros_like(start)
-        for index in reversed(chosen):
-            gained = gained + _sum_step(walk.blocks[index], start + gained)
-        if walk.pool is not None and self.query is None:
-            gained = gained + start
+        own = walk.start(self.query, geometries)
+        gained = torch.zeros_like(own)
+        chosen = choose(len(walk.layers), self.layers, self.start_layer)
+        artefacts = Artefacts(walk, self.sink_factor, self.norm_deviations)
+        treatment = Treatment(self.outliers, artefacts)
+        for step, attends in walk.steps(self.query, chosen):
+            parts = [
+                walk.through(placement, own + gained, positive(treatment.masks(step, placement)))
+                for placement in (step.placements if attends else ())
+            ]
+            own, gained = _residual(step, own), _residual(step, gained)
+            gained = torch.stack([gained, *parts]).sum(dim=0)
+            gained = treatment.handed_on(step, gained) if attends else gained
         layout = walk.chain.layout
-        facts = {"readout": walk.start_name(self.query), "layers": chosen}
-        return Maps(layout.to_grid(gained), layout.cell, facts=facts)
+        return Maps(
+            layout.to_grid(gained),
+            layout.cell,
+            warnings=treatment.notes(),
+            facts={"readout": walk.start_name(self.query), "layers": chosen},
+            measured=treatment.measured(),
+        )
 
 
-def _sum_step(operations: Operations, row: torch.Tensor) -> torch.Tensor:
-    return torch.stack([positive_step(op, row) for op in operations]).sum(dim=0)
+def _residual(step: Step, row: torch.Tensor) -> torch.Tensor:
+    """Return the row behind the residual path; nothing where the step has none."""
+    if step.skip is None:
+        return row.new_zeros(row.shape[0], step.before.tokens)
+    return step.skip(row)
 
 
-def positive_step(operation: AttentionOperation, row: torch.Tensor) -> torch.Tensor:
-    """Return ``r E`` with ``E = mean_h (G * A)^+``: (batch, query) -> (batch, key)."""
-    result = operation.new_row(row)
-    for block in operation.row_blocks(row):
-        if block.gradient is None:
-            raise UnsupportedMethodError(f"{operation.name} was observed without gradients.")
-        relevance = (block.attn * block.gradient).clamp_(min=0).mean(dim=1)
-        result += torch.einsum("bq,bqk->bk", row[:, block.rows], relevance)
-    return result
+def positive(stays: torch.Tensor | None = None) -> Product:
+    """Return the product ``r E`` with ``E = mean_h (G * A)^+``: (batch, query) -> (batch, key).
+
+    ``stays`` (batch, key) hides columns of E as in `Treatment`.
+    """
+
+    def product(operation: AttentionOperation, row: torch.Tensor) -> torch.Tensor:
+        result = operation.new_row(row)
+        for block in operation.row_blocks(row):
+            if block.gradient is None:
+                raise UnsupportedMethodError(f"{operation.name} was observed without gradients.")
+            relevance = (block.attn * block.gradient).clamp_(min=0).mean(dim=1)
+            result += torch.einsum("bq,bqk->bk", row[:, block.rows], masked(relevance, stays))
+        return result
+
+    return product

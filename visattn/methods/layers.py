@@ -12,10 +12,11 @@ def choose(count: int, layers: Any, start: Any = 0) -> list[int]:
     """Return the chosen layer indices (0 = first), in order of depth.
 
     ``layers``: None for all, an int, a slice or a list of ints; negative ones count from the end.
-    Layers before ``start`` are left out.
+    Layers before ``start`` are left out. A model whose only attention is the pooling of its head
+    has no layers.
     Raises `UnsupportedMethodError` for layers that are not there.
     """
-    if not isinstance(start, int) or not 0 <= start < count:
+    if not isinstance(start, int) or not 0 <= start < max(count, 1):
         raise UnsupportedMethodError(
             f"start_layer={start!r}: an int from 0 to {count - 1}; this model has {count} layers."
         )
@@ -34,6 +35,6 @@ def choose(count: int, layers: Any, start: Any = 0) -> list[int]:
             )
         chosen = sorted({i % count for i in wanted})
     chosen = [layer for layer in chosen if layer >= start]
-    if not chosen:
+    if count and not chosen:
         raise UnsupportedMethodError(f"layers={layers!r} chooses none of {count} layers.")
     return chosen

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from visattn.adapters import Adapter, Refusal, Site
+from visattn.adapters import Adapter, Refusal, Site, chain_of
 from visattn.errors import UnsupportedMethodError, suggestion
 from visattn.geometry import Geometry
 from visattn.images import Size
@@ -50,6 +50,7 @@ class Method(ABC):
         class_specific: whether the map depends on a target.
         signed: whether negative values mean evidence against the target.
         attention: whether attention operations are needed.
+        walks: whether relevance is walked through all steps, not read from single operations.
         gradients: whether gradients of the score are needed.
         cost: passes beyond one forward pass, in words.
         paper: authors, venue, year.
@@ -58,6 +59,7 @@ class Method(ABC):
     class_specific: ClassVar[bool] = False
     signed: ClassVar[bool] = False
     attention: ClassVar[bool] = False
+    walks: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
     cost: ClassVar[str] = "forward"
     paper: ClassVar[str] = ""
@@ -75,9 +77,11 @@ class Method(ABC):
         """Return why the method does not apply to a model with inputs of ``size``, or None."""
         if not self.attention:
             return None
-        chain = adapter.chain(size)
+        chain = chain_of(adapter, size)
         if isinstance(chain, Refusal):
             return chain.reason
+        if self.walks and chain.refusal is not None:
+            return chain.refusal.reason
         readout, query = chain.readout, getattr(self, "query", None)
         return readout.reason if isinstance(readout, Refusal) and query is None else None
 

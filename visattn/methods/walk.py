@@ -1,21 +1,20 @@
-"""Walking from the tokens that the head reads, or from a query, down the attention blocks."""
+"""Walking from the tokens that the head reads, or from a query, down the steps of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from visattn.adapters import Chain, Readout, Refusal
+from visattn.adapters import Chain, Placement, Refusal, Step, TokenLayout
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.observation import AttentionOperation, AttentionRecord
 from visattn.query import cells
 
-Operations = Sequence[AttentionOperation]
-Step = Callable[[Operations, torch.Tensor], torch.Tensor]
+Product = Callable[[AttentionOperation, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,57 +30,114 @@ class Walk:
         return cls(record, record.chain())
 
     @property
-    def blocks(self) -> list[Operations]:
-        """Attention operations of each block, first block first."""
-        return [[self.record[name] for name in block] for block in self.chain.blocks]
+    def layers(self) -> tuple[int, ...]:
+        """Places among the chain's steps of those with attention."""
+        return self.chain.layers
 
-    @property
-    def pool(self) -> AttentionOperation | None:
-        """The attention-pooling operation of the head, if it has one."""
-        readout = self.chain.readout
-        name = readout.pool if isinstance(readout, Readout) else None
-        return None if name is None else self.record[name]
+    def steps(self, query: Any, chosen: Collection[int]) -> Iterator[tuple[Step, bool]]:
+        """Yield the steps from the last to the first, with whether attention is walked in them.
 
-    def start(self, query: Any, geometries: Sequence[Geometry], pool: Step) -> torch.Tensor:
-        """Return the row r0 (batch, token) in which the walk starts, in at least float32.
+        ``chosen`` are layers; in the others relevance takes the residual path alone, if there is
+        one. The head's pooling comes first unless the walk starts at a ``query``.
+        """
+        if self.chain.pool is not None and query is None:
+            yield self.chain.pool, True
+        walked = {self.layers[layer] for layer in chosen}
+        for place in reversed(range(len(self.chain.steps))):
+            step = self.chain.steps[place]
+            yield step, bool(step.placements) and (place in walked or step.skip is None)
 
-        Without a query these are the tokens that the head reads; where it reads them through
-        attention pooling, ``pool`` takes its latent's row to the tokens, without an identity.
+    def place(self, step: Step) -> int:
+        """Return where a step stands in the chain; the head's pooling stands behind all others."""
+        steps = (*self.chain.steps, self.chain.pool)
+        return next(index for index, each in enumerate(steps) if each is step)
+
+    def operation(self, placement: Placement) -> AttentionOperation:
+        """Return the operation of a placement, windows in its batch axis."""
+        return self.record.placed(placement)
+
+    def through(self, placement: Placement, row: torch.Tensor, product: Product) -> torch.Tensor:
+        """Return ``row Q X K``: (batch, token after) -> (batch, token before).
+
+        Q and K place tokens in query slots and key slots; ``product`` applies the operation, or
+        a matrix X made of it, to rows (batch * window, query).
+        """
+        slots = placement.queries(row).reshape(-1, placement.slots[0])
+        keys = product(self.operation(placement), slots)
+        return placement.keys(keys.reshape(row.shape[0], -1))
+
+    def attended(self, step: Step, row: torch.Tensor) -> torch.Tensor:
+        """Return ``r A``: attention alone, mean over heads and over parallel operations."""
+        parts = [
+            self.through(placed, row, lambda op, slots: op.left_multiply(slots))
+            for placed in step.placements
+        ]
+        return torch.stack(parts).mean(dim=0)
+
+    def received(self, step: Step) -> torch.Tensor | None:
+        """Return the attention (batch, token before) that each token gets: ``1/(H N) sum A``.
+
+        The mean is over heads and over the N tokens that attend. None where patch tokens do not
+        attend to each other: class attention and attention pooling.
+        """
+        place = self.place(step)
+        attending = torch.stack([placed.queries.sums for placed in step.placements]).amax(dim=0)
+        if step is self.chain.pool or not attending[self.chain.after(place).places].any():
+            return None
+        row = self._batched(attending / attending.sum())
+        parts = [self.through(placed, row, _received) for placed in step.placements]
+        return torch.stack(parts).mean(dim=0)
+
+    def start(self, query: Any, geometries: Sequence[Geometry]) -> torch.Tensor:
+        """Return the row (batch, token) in which the walk starts, in at least float32.
+
+        Without a query these are the tokens that the head reads, or the queries of its attention
+        pooling; with one, tokens of the last stream.
         """
         if query is not None:
-            return self._query(query, geometries)
+            return self.asked(query, geometries, self.chain.end)
         readout = self.chain.readout
         if isinstance(readout, Refusal):
             raise UnsupportedMethodError(f"{readout.reason}.")
-        row = self._batched(readout.row)
-        if self.pool is None:
-            return row
-        return self.chain.expand(pool([self.pool], row))
+        return self._batched(readout.row)
 
     def start_name(self, query: Any) -> str:
         """Return in words where the walk starts."""
         readout = self.chain.readout
-        if query is None and isinstance(readout, Readout):
+        if query is None and not isinstance(readout, Refusal):
             return readout.description
         return f"query {query}"
 
-    def _query(self, query: Any, geometries: Sequence[Geometry]) -> torch.Tensor:
-        layout = self.chain.layout
+    def asked(
+        self, query: Any, geometries: Sequence[Geometry], layout: TokenLayout
+    ) -> torch.Tensor:
+        """Return the row (batch, token) of a query over the tokens of ``layout``."""
         if query == "mean":
             return self._batched(layout.uniform())
-        if query == "cls":
-            if "class" not in layout.prefix:
-                raise UnsupportedMethodError(
-                    f"query='cls': this model has no class token (prefix tokens: "
-                    f"{', '.join(layout.prefix) or 'none'}); use 'mean' or (row, col)."
-                )
-            return self._batched(layout.one(layout.prefix.index("class")))
+        if isinstance(query, str):
+            return self._batched(layout.one(self._named(query, layout)))
+        placed = [g.with_grid(layout.grid, layout.cell) for g in geometries]
         try:
-            tokens = [layout.token(*cell) for cell in cells(query, geometries)]
+            tokens = [layout.token(*cell) for cell in cells(query, placed)]
         except (ValueError, IndexError) as error:
             raise UnsupportedMethodError(f"query={query!r}: {error}.") from error
-        rows = torch.stack([layout.one(token) for token in tokens])
-        return rows.to(self._like())
+        return torch.stack([layout.one(token) for token in tokens]).to(self._like())
+
+    def pulled(self, row: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
+        """Return a row behind step ``top - 1`` taken down residual paths to before ``bottom``."""
+        for place in reversed(range(bottom, top)):
+            row = self.chain.steps[place].residual(row)
+        return row
+
+    def _named(self, query: str, layout: TokenLayout) -> int:
+        name = "class" if query == "cls" else query
+        if name not in layout.prefix:
+            known = ", ".join(layout.prefix[:3]) + (", ..." if len(layout.prefix) > 3 else "")
+            raise UnsupportedMethodError(
+                f"query={query!r}: this model has no such token (prefix tokens: "
+                f"{known or 'none'}); use one of these, 'mean' or (row, col)."
+            )
+        return layout.prefix.index(name)
 
     def _batched(self, row: torch.Tensor) -> torch.Tensor:
         return row.to(self._like()).expand(self.record.batch, -1)
@@ -92,6 +148,9 @@ class Walk:
         return torch.empty(0, dtype=wide, device=first.device)
 
 
-def mean_step(operations: Operations, row: torch.Tensor) -> torch.Tensor:
-    """Return ``r A``, the mean over heads and parallel operations: (batch, query) -> key."""
-    return torch.stack([op.left_multiply(row) for op in operations]).mean(dim=0)
+def _received(operation: AttentionOperation, slots: torch.Tensor) -> torch.Tensor:
+    """Return ``slots A``; equal slots are what a walk has already summed up on its way."""
+    share = slots[:, :1]
+    if torch.equal(slots, share.expand_as(slots)):
+        return share * slots.shape[1] * operation.received
+    return operation.left_multiply(slots)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,49 @@ from torch import nn
 from visattn.adapters import find_adapter
 from visattn.errors import ModelError, suggestion
 from visattn.images import Size
+from visattn.models.checkpoint import EXPORTED, ONNX, refuse_graph
 from visattn.models.model import Model
 from visattn.models.preprocessing import Preprocessing
+from visattn.models.text import TextTower, VisionLanguageModel
+from visattn.models.wrappers import unwrap
 from visattn.registry import Registry
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DTYPES["float64"] = torch.float64
-WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule")
+GRAPHS = {"ModelProto": ONNX, "InferenceSession": ONNX, "ExportedProgram": EXPORTED}
+FILES = (".bin", ".ckpt", ".onnx", ".pt", ".pt2", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What to build: the name behind the prefix, weights and input size as the caller gave them."""
+    """What to build: the name behind the prefix, and the rest as the caller gave it.
+
+    Attributes:
+        classes: how many labels the caller gave, None without labels.
+        transform: the caller's own preprocessing, which takes the place of the model's.
+    """
 
     name: str
     weights: str | Path | None = "pretrained"
     image_size: Size | None = None
     classes: int | None = None
+    transform: Any = None
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """What a source library returns."""
+    """What a source library returns.
+
+    Attributes:
+        text: the text tower of a vision-language model, whose image tower is ``module``.
+    """
 
     module: nn.Module
     transform: Any
     input_size: Size | None
     labels: tuple[str, ...] | None
     source: str
+    text: TextTower | None = None
 
 
 Source = Callable[[Spec], Built]
@@ -62,65 +78,76 @@ def load_model(
 
     Args:
         spec: ``vit_small_patch16_224`` or ``timm:...`` (timm), ``packaged:dinov2_small``,
-            ``packaged:efficientnet_lite0``, or an ``nn.Module``, which keeps its weights, device
-            and dtype.
+            ``packaged:efficientnet_lite0``, ``torchvision:vit_b_16`` or ``torchvision:name/TAG``,
+            ``hf:org/name`` or ``hf:./folder`` (transformers), ``open_clip:ViT-B-16/tag`` or
+            ``open_clip:./folder``; or an ``nn.Module``, which keeps its weights, device and dtype.
+            Parallel and compiled wrappers are taken off it. Of models with an image and a text
+            tower the image tower is explained, see `visattn.TextTarget`.
         weights: ``pretrained``, None for random initialisation from torch's current seed, or the
             path of a checkpoint (``.safetensors``, ``.pth``).
         image_size: height and width of the input, one number for both, None for the model's own.
         labels: class names, or a file with them (one a line, or a JSON list).
         device: ``auto`` is CUDA where there is one, else the CPU.
         dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64``.
-        transform: preprocessing of an ``nn.Module`` without timm's ``pretrained_cfg``, composed of
-            traceable torchvision or timm steps.
+        transform: preprocessing in the place of the model's own: traceable torchvision or timm
+            steps, a preset of torchvision's weights, or an image processor of transformers.
 
     Raises:
         ModelError: the name, size, dtype or module cannot be used.
         WeightsError: the weights cannot be had.
     """
-    size = _size(image_size)
+    from visattn.models.in_memory import from_module, traceable
+
     names = _labels(labels)
+    request = Spec("", weights, _size(image_size), len(names) if names else None, transform)
     if isinstance(spec, nn.Module):
-        built, name = _from_module(spec, size, transform), type(unwrap(spec)).__name__
-    elif not isinstance(spec, str):
-        raise ModelError(f"{type(spec).__name__} is no model: give a name or an nn.Module.")
+        bare = unwrap(spec)
+        built, name = from_module(bare, request), type(bare).__name__
     else:
-        prefix, name = spec.split(":", 1) if ":" in spec else ("timm", spec)
-        request = Spec(name, weights, size, len(names) if names else None)
-        built, name = SOURCES.get(prefix)(request), spec.removeprefix("timm:")
-        built.module.to(_device(device), _dtype(dtype)).eval()
+        prefix, known = _source(spec)
+        built = SOURCES.get(prefix)(replace(request, name=known))
+        name = str(spec).removeprefix("timm:")
+        for part in (built.module, *([built.text.module] if built.text else [])):
+            part.to(_device(device), _dtype(dtype)).eval()
+    if transform is not None:
+        steps, size = traceable(transform, request.image_size)
+        built = replace(built, transform=steps, input_size=size or built.input_size)
+    return _model(built, name, names)
+
+
+def required(library: str, extra: str) -> Any:
+    """Return an optional library; raises `ModelError` naming the extra that installs it."""
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise ModelError(
+            f"{library} cannot be imported ({error}). Install it: pip install 'visattn[{extra}]'."
+        ) from error
+
+
+def _source(spec: Any) -> tuple[str, str]:
+    """Return the prefix and the rest of a model's name, or refuse what is no name."""
+    if isinstance(spec, (str, Path)):
+        refuse_graph(Path(spec))
+        if isinstance(spec, str) and (":" in spec or Path(spec).suffix not in FILES):
+            prefix, colon, rest = spec.partition(":")
+            return (prefix, rest) if colon else ("timm", spec)
+        raise ModelError(
+            f"{spec} is a file: name the architecture and give the file as weights={str(spec)!r}."
+        )
+    kind = type(spec).__name__
+    graph = GRAPHS.get(kind, "no model")
+    raise ModelError(f"{kind} is {graph}: give a name or the original nn.Module.")
+
+
+def _model(built: Built, name: str, names: tuple[str, ...] | None) -> Model:
     traced = None if built.transform is None else Preprocessing.from_transform(built.transform)
     adapter = find_adapter(built.module)
     if names and adapter.num_classes and len(names) != adapter.num_classes:
         raise ModelError(f"{len(names)} labels for the {adapter.num_classes} classes of {name}.")
     known = names or built.labels
-    return Model(built.module, name, adapter, traced, built.input_size, known, built.source)
-
-
-def unwrap(module: nn.Module) -> nn.Module:
-    """Return the module inside DataParallel, DistributedDataParallel or torch.compile wrappers.
-
-    Raises `ModelError` for a ScriptModule: its operations cannot be observed.
-    """
-    while type(module).__name__ in WRAPPERS:
-        inner = getattr(module, "_orig_mod", None)
-        module = module.module if inner is None else inner  # type: ignore[assignment]
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(
-            f"{type(module).__name__} is compiled TorchScript, whose operations cannot be "
-            "observed; load the original nn.Module."
-        )
-    return module
-
-
-def _from_module(module: nn.Module, size: Size | None, transform: Any) -> Built:
-    bare = unwrap(module)
-    built = Built(bare, transform, size, None, "handed over in memory")
-    if transform is None and hasattr(bare, "pretrained_cfg"):
-        from visattn.models.timm import transform_of
-
-        transform, own = transform_of(bare, size)
-        return Built(bare, transform, own, None, built.source)
-    return built
+    facts = (built.module, name, adapter, traced, built.input_size, known, built.source)
+    return Model(*facts) if built.text is None else VisionLanguageModel(*facts, text=built.text)
 
 
 def _size(image_size: int | tuple[int, int] | None) -> Size | None:

@@ -102,7 +102,13 @@ def _size(value: Any) -> Size:
 
 
 def _undo(step: Any, before: Size, after: Size) -> Affine:
-    """Return the map from coordinates after one step to coordinates before it."""
+    """Return the map from coordinates after one step to coordinates before it.
+
+    A step may know it better: its own ``undo(before, after)``.
+    """
+    if hasattr(step, "undo"):
+        found: Affine = step.undo(before, after)
+        return found
     if type(step).__name__ in RESIZES:
         return Affine((before.height / after.height, before.width / after.width))
     if type(step).__name__ not in CROPS:

@@ -20,8 +20,8 @@ class Activation:
 
     Attributes:
         site: where it was read.
-        value: the tensor, axes as `Site.axes` says.
-        gradient: the same shape, or None where no score was explained.
+        value: the tensor, axes as `Site.axes` says; without the channels where norms were asked.
+        gradient: the same shape, or None where no score was explained or norms were asked.
     """
 
     site: Site
@@ -53,7 +53,7 @@ def _hook(part: nn.Module, site: Site, found: dict[Site, torch.Tensor]) -> Any:
                 f"{site.module} ran several times in one pass, so it is not clear which of its "
                 "activations to read."
             )
-        found[site] = _tensor(value, site)
+        found[site] = _norms(_tensor(value, site), site) if site.norm else _tensor(value, site)
 
     if site.side == "output":
         return part.register_forward_hook(lambda _, __, output: keep(output))
@@ -65,3 +65,12 @@ def _tensor(value: Any, site: Site) -> torch.Tensor:
     if not isinstance(first, torch.Tensor):
         raise CaptureError(f"The {site} is a {type(first).__name__}, not a tensor.")
     return first
+
+
+def _norms(value: torch.Tensor, site: Site) -> torch.Tensor:
+    """Return the Euclidean norm over channels, in at least float32."""
+    wide = value.detach().to(torch.promote_types(value.dtype, torch.float32))
+    found: torch.Tensor = torch.linalg.vector_norm(
+        wide, dim=1 if site.axes == "channels_first" else -1
+    )
+    return found

@@ -15,18 +15,30 @@ from visattn.errors import CaptureError, ModelError
 from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
 from visattn.observation.activation import Activation, reading
+from visattn.observation.batch_norm import SoundBatchNorm
 from visattn.observation.observer import Observer
 from visattn.observation.operation import AttentionOperation
+from visattn.observation.other import Other
 from visattn.observation.proof import require_product
+
+SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What `observe` saw: operations and activations with their gradients, and the outputs."""
+    """What `observe` saw: operations and activations with their gradients, and the outputs.
+
+    Attributes:
+        operations: attention operations in execution order.
+        activations: the activations that were asked for, by site.
+        outputs: the model's outputs.
+        others: attention-like code that is no attention operation, with its name and kind.
+    """
 
     operations: tuple[AttentionOperation, ...]
     activations: dict[Site, Activation]
     outputs: torch.Tensor
+    others: tuple[Other, ...] = ()
 
 
 def observe(
@@ -52,7 +64,8 @@ def observe(
         batch = inputs.detach().clone().requires_grad_(score is not None)
         observer = Observer(module)
         watching = observer if attention else nullcontext()
-        with reading(module, sites) as activations, watching:
+        sound = SoundBatchNorm() if score else nullcontext()
+        with reading(module, sites) as activations, sound, watching:
             outputs = as_scores_tensor(_forward(module, batch))
         if attention:
             _require_attention(module, observer)
@@ -61,36 +74,40 @@ def observe(
         missing = [str(site) for site in sites if site not in activations]
         if missing:
             raise CaptureError(f"The pass did not reach the {', the '.join(missing)}.")
-        return _differentiated(observer.operations, activations, outputs, score)
+        return _differentiated(observer, activations, outputs, score)
 
 
 def _forward(module: nn.Module, batch: torch.Tensor) -> Any:
     """Run the module; its own complaints about the input come with the input's shape."""
     try:
         return module(batch)
-    except (RuntimeError, AssertionError, IndexError) as error:
+    except (RuntimeError, AssertionError, IndexError, ValueError, TypeError) as error:
         shape = tuple(batch.shape)
         raise ModelError(f"{type(module).__name__} cannot run on {shape}: {error}") from error
 
 
 def _differentiated(
-    operations: Sequence[AttentionOperation],
+    observer: Observer,
     activations: dict[Site, torch.Tensor],
     outputs: torch.Tensor,
     score: Callable[[torch.Tensor], torch.Tensor] | None,
 ) -> Observation:
-    tensors = [*(op.output for op in operations), *activations.values()]
+    values = {site: value for site, value in activations.items() if not site.norm}
+    tensors = [*(live.tensor for live in observer.live), *values.values()]
     gradients: Sequence[torch.Tensor | None] = [None] * len(tensors)
     if score is not None:
         gradients = _gradients(score(outputs).sum(), tensors)
-    sites = zip(activations.items(), gradients[len(operations) :], strict=True)
+    slopes = dict(zip(values, gradients[len(observer.live) :], strict=True))
     return Observation(
         tuple(
-            replace(op, output=op.output.detach(), output_gradient=gradient)
-            for op, gradient in zip(operations, gradients, strict=False)
+            replace(op, output_gradient=None if gradient is None else live.bring(gradient))
+            for op, live, gradient in zip(
+                observer.operations, observer.live, gradients, strict=False
+            )
         ),
-        {site: Activation(site, value.detach(), g) for (site, value), g in sites},
+        {site: Activation(site, v.detach(), slopes.get(site)) for site, v in activations.items()},
         outputs.detach(),
+        tuple(observer.others),
     )
 
 
@@ -112,20 +129,18 @@ def _gradients(score: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[tor
 
 
 def _require_attention(module: nn.Module, observer: Observer) -> None:
-    if observer.unreadable:
-        raise CaptureError(
-            f"Attention of {type(module).__name__} was observed but cannot be read: "
-            f"{'; '.join(observer.unreadable)}; (batch, head, token, channel) is expected."
-        )
     if observer.operations:
         return
     named = {type(part).__name__ for part in module.modules()}
     classes = sorted(name for name in named if "attention" in name.lower() or "Attn" in name)
     kinds = f"its attention classes are {', '.join(classes)}" if classes else "no attention class"
-    lost = ", ".join(observer.unclaimed)
+    lost = ", ".join(other.name or "the model itself" for other in observer.unclaimed)
     softmax = f" A softmax in {lost} met no value." if lost else ""
+    instead = [str(other) for other in observer.others if other not in observer.unclaimed]
+    more = f" and {len(instead) - SHOWN} more" if len(instead) > SHOWN else ""
+    seen = f" Seen instead: {', '.join(instead[:SHOWN])}{more}." if instead else ""
     raise CaptureError(
-        f"No attention operation was observed in {type(module).__name__}: {kinds}.{softmax} "
-        "Observed are torch's scaled_dot_product_attention and a softmax over the last axis "
-        "between two matrix products; class activation maps and gradient methods do not need them."
+        f"No attention operation was observed in {type(module).__name__}: {kinds}.{softmax}"
+        f"{seen} Observed are torch's scaled_dot_product_attention and multi-head attention, and a "
+        "softmax between two products; class activation maps and gradient methods do not need them."
     )

@@ -13,6 +13,7 @@ from visattn.models import Model, Prepared, load_model
 from visattn.models.inputs import prepare_all
 from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
+from visattn.observation.batch_norm import SoundBatchNorm
 from visattn.observation.observe import observe
 from visattn.observation.record import AttentionRecord
 from visattn.saliency import Target
@@ -82,7 +83,7 @@ def _rerun(model: Model, resolved: Sequence[Resolved]) -> Any:
     """Return ``(inputs, index) -> scores``, which runs the model on changed inputs."""
 
     def score(inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        with undisturbed(model.module):
+        with undisturbed(model.module), SoundBatchNorm():
             outputs = as_scores_tensor(model.module(inputs))
         return scores([resolved[int(i)] for i in index], outputs)
 

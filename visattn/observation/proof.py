@@ -24,8 +24,9 @@ class Proof:
         outputs_identical: whether the model's outputs under observation are bit for bit the same.
         product_error: largest ``|softmax(scale q k^T + bias) v - output|``, relative to the largest
             output of the operation.
-        row_sum_error: largest deviation of a row of attention weights from sum 1.
-        tolerance: what both errors may be in the model's dtype.
+        row_sum_error: largest deviation of a row of attention weights from sum 1, over operations
+            whose weights are those of a softmax.
+        tolerance: what both errors may be in the coarsest dtype of an operation.
     """
 
     operations: int
@@ -52,16 +53,24 @@ def require_product(operation: AttentionOperation) -> None:
     This fails when a model overwrites query, key, value or output in place after the product, or
     drops attention weights at random.
     """
+    if operation.output.is_meta:
+        return
     queries = operation.shape[2]
     rows = torch.tensor(sorted({0, queries // 2, queries - 1}), device=operation.value.device)
     error = _product_error(operation, rows, operation.rows(rows))
-    limit = TOLERANCE.get(operation.value.dtype, 1e-4)
+    limit = tolerance(operation)
     if not error <= limit:
         raise CaptureError(
             f"{operation.name}: softmax(qk)v differs from the observed output by {error:.1e} of "
             f"its largest value (limit {limit:g}): an operand was overwritten in place after the "
             "product, or weights were dropped. Its map would be wrong."
         )
+
+
+def tolerance(operation: AttentionOperation) -> float:
+    """Return what relative error the operation's own dtypes allow; the output's under autocast."""
+    tensors = (operation.value, operation.output, operation.explicit)
+    return max(TOLERANCE.get(part.dtype, 1e-4) for part in tensors if part is not None)
 
 
 def prove(module: nn.Module, inputs: torch.Tensor) -> Proof:
@@ -80,7 +89,7 @@ def prove(module: nn.Module, inputs: torch.Tensor) -> Proof:
         outputs_identical=torch.equal(plain, seen.outputs),
         product_error=max(product for product, _ in errors),
         row_sum_error=max(row_sum for _, row_sum in errors),
-        tolerance=TOLERANCE.get(plain.dtype, 1e-4),
+        tolerance=max(tolerance(operation) for operation in seen.operations),
     )
 
 
@@ -89,13 +98,14 @@ def _errors(operation: AttentionOperation) -> tuple[float, float]:
     for block in operation.row_blocks():
         product = max(product, _product_error(operation, block.rows, block.attn))
         sums = block.attn.sum(dim=-1)
-        row_sum = max(row_sum, _largest(torch.where(sums == 0, 0.0, sums - 1)))
+        if operation.normalizer == "softmax":
+            row_sum = max(row_sum, _largest(torch.where(sums == 0, 0.0, sums - 1)))
     return product, row_sum
 
 
 def _product_error(operation: AttentionOperation, rows: torch.Tensor, attn: torch.Tensor) -> float:
     output = wide(operation.output.detach())
-    difference = attn @ wide(operation.value) - output[:, :, rows]
+    difference = operation.mixed(attn) @ wide(operation.value) - output[:, :, rows]
     return _largest(difference) / max(_largest(output), 1e-30)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from visattn.adapters import Adapter, Chain, Readout, Refusal, Site
+from visattn.adapters import Adapter, Chain, Placement, Refusal, Site, chain_of
 from visattn.errors import CaptureError, UnsupportedMethodError
 from visattn.images import Image, Size
 from visattn.observation.activation import Activation
@@ -39,6 +39,9 @@ class AttentionRecord:
     images: tuple[Image, ...] = ()
     score: ScoreFunction | None = None
     _by_name: Mapping[str, AttentionOperation] = field(init=False)
+    _placed: dict[tuple[str, int, str], AttentionOperation] = field(
+        init=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {op.name: op for op in self.operations})
@@ -67,33 +70,43 @@ class AttentionRecord:
         return int(self.inputs.shape[0])
 
     def chain(self) -> Chain:
-        """Return the walk from the head to the token grid, checked against what was observed.
+        """Return the walk from the head to the finest grid, checked against what was observed.
 
         Raises `UnsupportedMethodError` where the family has none, `CaptureError` where an
         operation of the walk was not observed or does not have the tokens that were declared.
         """
-        chain = self.adapter.chain(self.size)
+        chain = chain_of(self.adapter, self.size)
         if isinstance(chain, Refusal):
             raise UnsupportedMethodError(f"{chain.reason}.")
-        for name in (name for block in chain.blocks for name in block):
-            self._check(name, chain.layout.tokens, chain.layout.tokens)
-        readout = chain.readout
-        if isinstance(readout, Readout) and readout.pool:
-            read = chain.layout.tokens - readout.reads_from
-            self._check(readout.pool, readout.row.shape[0], read)
+        steps = (*chain.steps, chain.pool) if chain.pool else chain.steps
+        placements = [placement for step in steps for placement in step.placements]
+        declared = {placement.operation for placement in placements}
+        for placement in placements:
+            self._check(placement)
+            again = f"{placement.operation}#2"
+            if again in self._by_name and again not in declared and again not in chain.aside:
+                raise CaptureError(
+                    f"{placement.operation} ran several times in one pass, so it is not clear "
+                    "which of them to walk."
+                )
         return chain
 
-    def _check(self, name: str, queries: int, keys: int) -> None:
-        shape = self[name].shape
-        times = sum(operation.name == name for operation in self.operations)
-        if times > 1:
+    def placed(self, placement: Placement) -> AttentionOperation:
+        """Return an operation with its windows in the batch axis: (batch * window, head, ...)."""
+        key = (placement.operation, placement.windows, placement.order)
+        if key not in self._placed:
+            operation = self[placement.operation]
+            self._placed[key] = operation.arranged(self.batch, *key[1:])
+        return self._placed[key]
+
+    def _check(self, placement: Placement) -> None:
+        found = self.placed(placement).shape
+        wanted = (self.batch * placement.windows, *placement.slots)
+        if (found[0], *found[2:]) != wanted:
             raise CaptureError(
-                f"{name} ran {times} times in one pass, so it is not clear which of them to walk."
-            )
-        if shape[2:] != (queries, keys):
-            raise CaptureError(
-                f"{name} attends from {shape[2]} to {shape[3]} tokens; the "
-                f"{self.adapter.family} layout declares {queries} and {keys}."
+                f"{placement.operation} has {found[0]} x {found[2]} queries and {found[3]} keys "
+                f"(windows x queries); the {self.adapter.family} layout declares {wanted[0]} x "
+                f"{wanted[1]} and {wanted[2]}."
             )
 
     def _found(self) -> str:

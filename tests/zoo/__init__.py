@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -13,6 +16,8 @@ from timm.models.vision_transformer import (
     ResPostBlock,
 )
 from torch import nn
+
+from visattn.adapters import Chain, Readout
 
 SIZE = (48, 80)
 GRID = (3, 5)
@@ -63,7 +68,37 @@ CNNS: dict[str, Callable[[], nn.Module]] = {
     "efficientnet": lambda: timm.create_model("test_efficientnet", num_classes=5),
     "resnet": lambda: timm.create_model("test_resnet", num_classes=5),
 }
-ALL = {**VITS, **CNNS}
+
+
+@dataclass(frozen=True)
+class Member:
+    """The smallest member of a family, shrunk, for the proofs in tests/adapters/test_families.py.
+
+    Attributes:
+        make: builds it with random weights.
+        size: height and width of its input, not square wherever the family allows it.
+        head: (module, side, axes) of the tensor whose tokens the head reads, as in `Site`; None
+            where the head has no such tensor (say why in the family's file).
+        reach: how many cells of the finest grid the token that changes most may lie away from the
+            changed patch (overlapping or strided convolutions before the attention).
+    """
+
+    make: Callable[[], nn.Module]
+    size: tuple[int, int] = SIZE
+    head: tuple[str, str, str] | None = None
+    reach: int = 0
+
+
+def _families() -> dict[str, Member]:
+    """Collect ``MEMBERS`` of every module in this package: one new file is one new family."""
+    found: dict[str, Member] = {}
+    for part in pkgutil.iter_modules(__path__):
+        found |= importlib.import_module(f"{__name__}.{part.name}").MEMBERS
+    return found
+
+
+FAMILIES: dict[str, Member] = _families()
+ALL = {**VITS, **CNNS, **{name: member.make for name, member in FAMILIES.items()}}
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
@@ -72,6 +107,8 @@ def build(name: str, seed: int = 0) -> nn.Module:
     module = ALL[name]().eval()
     with torch.no_grad():
         for part_name, part in module.named_modules():
+            if getattr(part, "weight", None) is None:
+                continue
             if part_name.endswith((".qkv", "in_proj")) and part.weight.shape[0] % 3 == 0:
                 rows = part.weight.shape[0] // 3 * 2
                 part.weight[:rows] *= SHARP
@@ -80,6 +117,8 @@ def build(name: str, seed: int = 0) -> nn.Module:
         for weight_name, weight in module.named_parameters():
             if "relative_position_bias" in weight_name:
                 weight.normal_()
+            elif not weight.any() and not weight_name.endswith("bias"):
+                weight.normal_(1.0, 0.1)  # branches that start at zero would hide their block
             if weight_name.startswith(("head", "classifier", "fc")):
                 weight.normal_()
     return module
@@ -96,3 +135,20 @@ def unfuse(module: nn.Module) -> nn.Module:
 def images(batch: int = 2, size: tuple[int, int] = SIZE, seed: int = 7) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, 3, *size, generator=generator)
+
+
+def tokens_read(chain: Chain) -> torch.Tensor:
+    """Return the share of each token of the last stream in what the head reads, pooling included.
+
+    An attention pool may read any of its keys.
+    """
+    assert isinstance(chain.readout, Readout)
+    if chain.pool is None:
+        return chain.readout.row
+    keys = chain.pool.placements[0].keys
+    return keys(torch.ones(1, keys.size[0]))[0]
+
+
+def size_of(name: str) -> tuple[int, int]:
+    """Return height and width of the input of a member."""
+    return FAMILIES[name].size if name in FAMILIES else SIZE

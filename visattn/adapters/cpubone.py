@@ -1,0 +1,27 @@
+"""CPUBone (Nottebaum et al., 2026): LowFormer's attention with kernels that suit processors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from visattn.adapters.adapter import Site
+from visattn.adapters.lowformer import LowFormerAdapter
+from visattn.adapters.registry import ADAPTERS
+
+
+@ADAPTERS.register("cpubone")
+class CPUBoneAdapter(LowFormerAdapter):
+    """timm ``CPUBone`` with attention; the head reads an average."""
+
+    family = "cpubone"
+    home: ClassVar[str] = "timm.models.cpubone"
+    network: ClassVar[str] = "CPUBone"
+
+    @property
+    def pool_type(self) -> str:
+        """How the head pools."""
+        return str(self.lowformer.head.pool_type)
+
+    def cam_site(self) -> Site:
+        """Return the feature map that is pooled."""
+        return Site("head.global_pool", "input", "channels_first")

@@ -1,0 +1,58 @@
+"""EdgeNeXt (Maaz et al., ECCV Workshops 2022): convolutions mix positions, attention channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.chain import Chain, Refusal
+from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.strided import pixels, shrunk
+from visattn.adapters.vision_transformer import is_instance
+from visattn.images import Size
+
+CHANNELS = "cross-covariance attention: its queries and keys are channels, not tokens"
+
+
+@ADAPTERS.register("edgenext")
+class EdgeNeXtAdapter(Adapter):
+    """timm ``EdgeNeXt``, all of whose attention is over channels."""
+
+    family = "edgenext"
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Match timm's class and its subclasses."""
+        return is_instance(module, "timm.models.edgenext", "EdgeNeXt")
+
+    @property
+    def edgenext(self) -> Any:
+        """The module, whose attributes timm defines."""
+        return self.module
+
+    def chain(self, size: Size) -> Chain:
+        """Return no steps, and why: there are no weights between tokens to walk."""
+        end = shrunk(pixels(size), self.edgenext.stem, *self.edgenext.stages)
+        refusal = Refusal(
+            f"{type(self.module).__name__} mixes positions by convolution alone, its "
+            "cross-covariance attention mixes channels; gradcam, layercam and "
+            "integrated_gradients apply"
+        )
+        return Chain(
+            (), end, refusal, refusal=refusal, aside=dict.fromkeys(self.channels(), CHANNELS)
+        )
+
+    def channels(self) -> list[str]:
+        """Name the operations over channels."""
+        home = "timm.models.edgenext"
+        return [
+            name
+            for name, part in self.module.named_modules()
+            if is_instance(part, home, "CrossCovarianceAttn")
+        ]
+
+    def cam_site(self) -> Site:
+        """Return the feature map that enters the head."""
+        return Site("head", "input", "channels_first")

@@ -1,0 +1,86 @@
+"""Image towers of open_clip: the vision transformer of CLIP (Radford et al., ICML 2021) and CoCa.
+
+Tokens run ``[class, patches in row-major order]``. CoCa (Yu et al., TMLR 2022) pools by attention.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.chain import Chain, Readout, Refusal
+from visattn.adapters.conv_patches import conv_patches
+from visattn.adapters.layout import TokenLayout
+from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.step import Step
+from visattn.adapters.vision_transformer import is_instance, pooled_readout, pooling_step
+from visattn.images import Size
+
+
+@ADAPTERS.register("open_clip_vit")
+class OpenClipVitAdapter(Adapter):
+    """open_clip ``VisionTransformer``; its output is the image embedding."""
+
+    family = "open_clip_vit"
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Match open_clip's class and its subclasses."""
+        return is_instance(module, "open_clip.transformer", "VisionTransformer")
+
+    @property
+    def vit(self) -> Any:
+        """The module, whose attributes open_clip defines."""
+        return self.module
+
+    @property
+    def num_classes(self) -> int | None:
+        """None of the outputs is a class."""
+        return 0
+
+    @property
+    def num_features(self) -> int | None:
+        """Number of channels of the stream."""
+        return int(self.vit.conv1.out_channels)
+
+    def layout(self, size: Size) -> TokenLayout:
+        """Return the class token and the patches of an input of ``size``."""
+        return conv_patches(self.vit.conv1, size, ("class",))
+
+    def chain(self, size: Size) -> Chain | Refusal:
+        """Return the blocks in order and the read-out of the pooling really used."""
+        layout = self.layout(size)
+        steps = tuple(
+            Step.attention(layout, f"transformer.resblocks.{index}.attn")
+            for index in range(len(self.vit.transformer.resblocks))
+        )
+        if self.vit.attn_pool is None:
+            return Chain(steps, layout, readout(layout, self.vit.pool_type))
+        if self.vit.attn_pool_contrastive is not None:
+            return Refusal(
+                f"the tower pools twice by attention ({self.vit.attn_pool_type}), which is not "
+                "walked; choose a method that needs only inputs and outputs"
+            )
+        return Chain(steps, layout, *self.attention_pool(layout))
+
+    def attention_pool(self, layout: TokenLayout) -> tuple[Readout | Refusal, Step]:
+        """Return which latent queries of the attention pool are read, and the pool."""
+        queries = int(self.vit.attn_pool.query.shape[0])
+        latents = TokenLayout(("class",), Size(1, queries - 1), layout.cell)
+        found = readout(latents, self.vit.pool_type)
+        if isinstance(found, Readout):
+            words = "its first query" if self.vit.pool_type == "tok" else "all but its first query"
+            found = Readout(f"attention pool ({words})", found.row)
+        return found, pooling_step("attn_pool.attn", layout, queries, 0)
+
+    def cam_site(self) -> Site:
+        """Return the normalised tokens that enter the last attention."""
+        last = len(self.vit.transformer.resblocks) - 1
+        return Site(f"transformer.resblocks.{last}.ln_1", "output", "tokens")
+
+
+def readout(layout: TokenLayout, pool: str) -> Readout | Refusal:
+    """Return the read-out of open_clip's ``tok``, ``avg`` and ``none`` pooling."""
+    return pooled_readout(layout, {"tok": "token"}.get(pool, pool))

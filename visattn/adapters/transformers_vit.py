@@ -1,0 +1,146 @@
+"""Plain vision transformers of transformers: ViT, DeiT, BEiT, DINOv2, DINOv3, MAE, CLIP, SigLIP.
+
+Tokens run ``[class?, distillation?, registers..., patches in row-major order]`` through all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from visattn.adapters.adapter import Site
+from visattn.adapters.chain import Chain, Readout, Refusal
+from visattn.adapters.conv_patches import conv_patches
+from visattn.adapters.layout import TokenLayout
+from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.step import Step
+from visattn.adapters.transformers_model import TransformersAdapter
+from visattn.adapters.vision_transformer import pooled_readout, pooling_step
+from visattn.images import Size
+
+CLASS_READERS = (
+    "ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification",
+    "Dinov2Model", "Dinov2WithRegistersModel", "DINOv3ViTModel", "CLIPVisionModel",
+    "CLIPVisionModelWithProjection",
+)  # fmt: skip
+MEAN_READERS = ("CLIPForImageClassification", "SiglipForImageClassification")
+
+
+@ADAPTERS.register("transformers_vit")
+class TransformersVitAdapter(TransformersAdapter):
+    """ViT, DeiT, BEiT, DINOv2 with and without registers, DINOv3, ViT-MAE, CLIP, SigLIP."""
+
+    family = "transformers_vit"
+    homes = {  # noqa: RUF012 - a ClassVar of the base
+        "vit": "ViT",
+        "deit": "DeiT",
+        "beit": "Beit",
+        "dinov2": "Dinov2",
+        "dinov2_with_registers": "Dinov2WithRegisters",
+        "dinov3_vit": "DINOv3ViT",
+        "vit_mae": "ViTMAE",
+        "clip": "CLIP",
+        "siglip": "Siglip",
+    }
+
+    @property
+    def inside(self) -> str:
+        """Dotted name of the part that holds the embeddings, empty for the module itself."""
+        return "" if hasattr(self.module, "embeddings") else super().inside
+
+    def prefix(self) -> tuple[str, ...]:
+        """Name the prefix tokens, from the parameters that hold them."""
+        embeddings = self.body.embeddings
+        names = []
+        if any(getattr(embeddings, n, None) is not None for n in ("cls_token", "class_embedding")):
+            names.append("class")
+        if getattr(embeddings, "distillation_token", None) is not None:
+            names.append("distillation")
+        registers = getattr(embeddings, "register_tokens", None)
+        count = 0 if registers is None else int(registers.shape[1])
+        return (*names, *(f"register {i + 1}" for i in range(count)))
+
+    def layout(self, size: Size) -> TokenLayout:
+        """Return the layout of the token stream for an input of ``size``."""
+        convolutions = (p for p in self.body.embeddings.modules() if isinstance(p, nn.Conv2d))
+        return conv_patches(next(convolutions), size, self.prefix())
+
+    def attentions(self) -> list[str]:
+        """Return the names of the attention modules of the body, first layer first."""
+        kind = f"{self.kind(self.module)}Attention"
+        return [
+            f"{self.inside}{name}"
+            for name, part in self.body.named_modules()
+            if type(part).__name__ == kind and not name.startswith("decoder")
+        ]
+
+    def chain(self, size: Size) -> Chain | Refusal:
+        """Return the layers in order and the read-out of the class that holds them."""
+        if type(self.module).__name__.startswith("ViTMAE") and not keeps_order(self.module):
+            return Refusal(
+                f"{type(self.module).__name__} masks and shuffles its patches at random, so the "
+                "place of a token is not known; load it by name (hf:...), which keeps all patches "
+                "in their places"
+            )
+        layout = self.layout(size)
+        steps = tuple(Step.attention(layout, name) for name in self.attentions())
+        if type(self.module).__name__ == "SiglipVisionModel" and self.body.use_head:
+            pool = pooling_step(f"{self.inside}head.attention", layout, 1, 0)
+            return Chain(steps, layout, Readout("attention pool (latent query)", ONE), pool)
+        return Chain(steps, layout, self.readout(layout), aside=self.unused_pool())
+
+    def unused_pool(self) -> dict[str, str]:
+        """Name the attention pool that SigLIP's body computes and a classifier does not read."""
+        held = hasattr(getattr(self.body, "head", None), "attention")
+        why = "the classifier averages patch tokens and does not read the pool"
+        return {f"{self.inside}head.attention": why} if held else {}
+
+    def readout(self, layout: TokenLayout) -> Readout | Refusal:
+        """Return which tokens the head reads."""
+        kind = type(self.module).__name__
+        pooler: Any = getattr(self.body, "pooler", self)
+        if pooler is None and self.num_classes == 0:
+            return self.unread()
+        if kind in ("BeitModel", "BeitForImageClassification"):
+            return pooled_readout(layout, "token" if pooler.layernorm is None else "avg")
+        if kind in CLASS_READERS:
+            return pooled_readout(layout, "token")
+        if kind in MEAN_READERS:
+            return pooled_readout(layout, "avg")
+        if kind == "DeiTForImageClassificationWithTeacher":
+            return Readout("class and distillation token", layout.one(0, 1))
+        if kind in ("Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification"):
+            row = (layout.one(0) + layout.uniform()) / 2
+            return Readout("class token and mean of patch tokens, half each", row)
+        return self.unread()
+
+    def cam_site(self) -> Site:
+        """Return the normalised tokens that enter the last attention."""
+        layer = self.attentions()[-1].rpartition(".")[0]
+        parts = self.module.get_submodule(layer).named_children()
+        norm = next(name for name, part in parts if isinstance(part, nn.LayerNorm))
+        return Site(f"{layer}.{norm}", "output", "tokens")
+
+
+ONE = torch.ones(1)
+
+
+def keep_order(module: Any, given: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Give a masked autoencoder ordered noise, as a forward pre-hook with keyword arguments.
+
+    It sorts its patches by noise and keeps the first: with a mask ratio of 0 all, in their places.
+    """
+    pixels = given[0] if given else options["pixel_values"]
+    patch = module.config.patch_size
+    count = (pixels.shape[-2] // patch) * (pixels.shape[-1] // patch)
+    noise = torch.arange(count, device=pixels.device, dtype=torch.float32)
+    return given, {"noise": noise.expand(pixels.shape[0], -1), **options}
+
+
+def keeps_order(module: Any) -> bool:
+    """Return whether a masked autoencoder masks nothing and has `keep_order` as a hook."""
+    hooks = module._forward_pre_hooks.values()  # noqa: SLF001
+    return keep_order in hooks and module.config.mask_ratio == 0
