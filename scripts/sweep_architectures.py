@@ -13,6 +13,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import timm
 import torch
 from torch import nn
 
+from visattn.adapters import find_adapter
+from visattn.coverage import covered
+from visattn.images import Size
 from visattn.observation.census import Census, census
 
 DEVICES = ("meta", "cpu")
@@ -53,8 +57,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def examined(name: str) -> dict[str, Any]:
     """Return one line of the list; an architecture that runs nowhere has an error."""
-    family = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
-    line: dict[str, Any] = {"architecture": name, "family": family}
+    file = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
+    line: dict[str, Any] = {"architecture": name, "file": file}
     problems = []
     for device in DEVICES:
         try:
@@ -62,15 +66,19 @@ def examined(name: str) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001  any failure is written down
             problems.append(f"{device}: {type(error).__name__}: {error}"[:300])
         else:
-            return {**line, **described(found), "device": device, "problems": problems}
+            return {**line, **found, "device": device, "problems": problems}
     return {**line, "error": "; ".join(problems)}
 
 
-def counted(name: str, device: str) -> Census:
+def counted(name: str, device: str) -> dict[str, Any]:
     with torch.device(device):
         module: nn.Module = timm.create_model(name).eval()
         size = timm.data.resolve_model_data_config(module)["input_size"]
-        return census(module, torch.zeros(1, *size))
+        found = census(module, torch.zeros(1, *size))
+    shapes = {operation.name: operation.shape for operation in found.operations}
+    known = covered(find_adapter(module), Size(*size[1:]), shapes)
+    parameters = sum(weight.numel() for weight in module.parameters())
+    return {**described(found), **asdict(known), "parameters": parameters}
 
 
 def described(found: Census) -> dict[str, Any]:
@@ -101,7 +109,7 @@ def described(found: Census) -> dict[str, Any]:
 def summarise(found: Iterable[dict[str, Any]]) -> None:
     families: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in found:
-        families[line["family"]].append(line)
+        families[line["file"]].append(line)
     for family, members in sorted(families.items()):
         print(f"{family}: {len(members)} architectures, {together(members)}")
     every = [line for members in families.values() for line in members]
@@ -119,6 +127,12 @@ def summarise(found: Iterable[dict[str, Any]]) -> None:
     print(f"could not run on the meta device: {', '.join(retried) or 'none'}")
     print(f"attention classes without anything observed: {', '.join(unexplained) or 'none'}")
     print(f"failed: {', '.join(failed) or 'none'}")
+    misfits = [
+        f"{line['architecture']} ({line['misfits'][0]})" for line in every if line.get("misfits")
+    ]
+    print(f"layouts that do not fit: {', '.join(misfits) or 'none'}")
+    homeless = [line["architecture"] for line in attending if line.get("family") == "unknown"]
+    print(f"attention without an adapter: {', '.join(homeless) or 'none'}")
 
 
 def together(members: list[dict[str, Any]]) -> str:

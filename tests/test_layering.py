@@ -21,7 +21,7 @@ PICTURES = (
 )  # fmt: skip
 MODELS = (
     "query", "adapters", "models", "targets", "observation", "outliers", "methods", "sinks",
-    "registers", "explanation", "inspection", "gallery", "cli", "__main__",
+    "registers", "explanation", "coverage", "inspection", "gallery", "cli", "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 
