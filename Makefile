@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint bench sweep picture clean
+.PHONY: help venv demo test lint bench sweep coverage picture clean
 
 help:
 	@echo "make demo     gallery of the sample photos in out/demo/"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint     formatting, lint, types and layering"
 	@echo "make bench    the benchmark tables"
 	@echo "make sweep    what every architecture of timm computes, in out/sweep/"
+	@echo "make coverage the page docs/coverage.md, from the sweep"
 	@echo "make venv     the environment alone"
 	@echo "make picture  the picture of the README"
 
@@ -42,6 +43,9 @@ bench: venv
 
 sweep: venv
 	$(BIN)/python scripts/sweep_architectures.py --out out/sweep/architectures.jsonl
+
+coverage: sweep
+	$(BIN)/python scripts/write_coverage.py
 
 picture: venv
 	$(BIN)/python scripts/draw_readme_picture.py

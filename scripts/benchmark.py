@@ -96,6 +96,7 @@ def main() -> None:
     model_table("vit_small_patch16_224", None, 4, repeats)
     model_table("vit_small_patch16_224", 448, 1, repeats)
     model_table("packaged:dinov2_small", 518, 1, repeats)
+    model_table("swin_tiny_patch4_window7_224", None, 4, repeats)
 
 
 if __name__ == "__main__":

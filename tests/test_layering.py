@@ -20,8 +20,8 @@ PICTURES = (
     "saliency", "overlay", "figures",
 )  # fmt: skip
 MODELS = (
-    "query", "adapters", "models", "targets", "observation", "outliers", "methods", "sinks",
-    "registers", "explanation", "coverage", "inspection", "gallery", "cli", "__main__",
+    "query", "tokens", "adapters", "models", "targets", "observation", "outliers", "methods",
+    "sinks", "registers", "explanation", "coverage", "inspection", "gallery", "cli", "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 

@@ -424,6 +424,13 @@ def test_a_text_is_compared_with_the_embedding(prompts: Any, metric: str, expect
     assert values(found, outputs) == pytest.approx([expected])
 
 
+def test_a_text_can_be_written_as_a_string() -> None:
+    outputs = torch.tensor([[3.0, 4.0, 0.0]])
+    found = one("text: up", reader(), outputs)
+    assert values(found, outputs) == pytest.approx([0.8])
+    assert found.target.label == "similarity to 'up'"
+
+
 def test_the_text_tower_is_left_as_it_was() -> None:
     model = reader()
     TextTarget("up").embedding(model)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
 from torch import nn
 
 import visattn
-from visattn.adapters import remembered_chains
+from visattn.adapters import Chain, chain_of, remembered_chains
 from visattn.errors import ConfigError, TargetError, UnsupportedMethodError, VisattnError
 from visattn.images import Size
 from visattn.methods import Maps, Method, get_method
 from visattn.models import Model, Prepared, load_model
 from visattn.models.inputs import prepare_all
-from visattn.observation import record_pass
+from visattn.observation import AttentionRecord, record_pass
 from visattn.observation.passes import NOTHING, Passed
 from visattn.saliency import SaliencyMap, Target
 from visattn.sinks import NO_STATISTICS, attention_statistics, outlier_warnings
@@ -64,11 +64,13 @@ def explain(
             preprocessed float tensor (batch, channel, row, col).
         method: a name of `visattn.list_methods`; ``auto`` is `automatic_method`.
         target: what a class-specific method explains: None (the predicted class), an index, a
-            label, ``top1`` to ``top5``, ``embedding`` (the image's own embedding), a callable
-            ``outputs (batch, ...) -> scores (batch,)``, a `visattn.SimilarityTarget`, or a list
-            with one of these per image. Class-agnostic methods refuse a target.
-        query: None (the tokens that the head really reads), ``cls``, ``mean``, a patch (row, col)
-            or `visattn.Pixel`.
+            label, ``top1`` to ``top5``, ``embedding`` (the image's own embedding), ``text:...`` for
+            a vision-language model, a callable ``outputs (batch, ...) -> scores (batch,)``, a
+            `visattn.SimilarityTarget` or `visattn.TextTarget`, or a list with one of these per
+            image. Class-agnostic methods refuse a target.
+        query: None (the tokens that the head really reads), ``cls``, ``mean``, the name of another
+            prefix token (``register 1``, ``object 7``), a patch (row, col) of the last grid, or
+            `visattn.Pixel`.
         layers: None, an int, a slice or a list of ints; negative ones count from the end.
         heads: ``mean``, ``max``, ``min``, an int or a list.
         batch_size: images per pass; 8 by default.
@@ -82,7 +84,8 @@ def explain(
     """
     known = model if isinstance(model, Model) else load_model(model)
     prepared = prepare_all(known, images)
-    name = automatic_method(known, target) if method == "auto" else method
+    own = Size(*map(int, prepared[0].tensor.shape[-2:])) if prepared else None
+    name = automatic_method(known, target, own) if method == "auto" else method
     given = {"query": query, "layers": layers, "heads": None if heads == "mean" else heads}
     chosen = {**{key: value for key, value in given.items() if value is not None}, **options}
     size = BATCH_SIZE if batch_size is None else batch_size
@@ -102,17 +105,19 @@ def explain(
     return maps
 
 
-def automatic_method(model: Model, target: Any = None) -> str:
-    """Return the method that ``auto`` stands for.
+def automatic_method(model: Model, target: Any = None, size: Size | None = None) -> str:
+    """Return the method that ``auto`` stands for, for inputs of ``size`` or the model's own.
 
     ``gradcam`` for models without token attention; ``gae`` where there is a class or a target to
     explain; else ``rollout``. The choice follows the literature and is not yet backed by our own
     measurements.
     """
-    size = model.input_size
+    size = size or model.input_size
     if size is None or get_method("rollout")().refusal(model.adapter, size):
         return "gradcam"
-    return "gae" if model.has_classifier or target is not None else "rollout"
+    explains = model.has_classifier or target is not None
+    fits = get_method("gae")().refusal(model.adapter, size) is None
+    return "gae" if explains and fits else "rollout"
 
 
 @remembered_chains()
@@ -151,14 +156,19 @@ def _method(model: Model, request: Request, size: Size) -> Method:
     if reason:
         raise UnsupportedMethodError(
             f"{request.method} does not apply to {model.name}: {reason}. Methods that apply: "
-            f"{', '.join(_applicable(model, size))}."
+            f"{', '.join(_applicable(model, size, request.options.get('query')))}."
         )
     return method
 
 
-def _applicable(model: Model, size: Size) -> list[str]:
-    names = visattn.list_methods()
-    return [name for name in names if get_method(name)().refusal(model.adapter, size) is None]
+def _applicable(model: Model, size: Size, query: Any) -> list[str]:
+    """Return the methods that a model does not refuse, asked for the same query."""
+    built = {}
+    for name in visattn.list_methods():
+        kind = get_method(name)
+        takes = any(known.name == "query" for known in fields(kind))
+        built[name] = kind.create(name, {"query": query} if takes else {})
+    return [name for name, method in built.items() if method.refusal(model.adapter, size) is None]
 
 
 def _class_specific() -> list[str]:
@@ -255,6 +265,7 @@ def _maps(
                 warnings=(
                     *_warnings(model, values[index], found, index, item, target),
                     *_artefact_warnings(job, found, extra),
+                    *_walk_notes(job, record),
                 ),
                 statistics={**summary(values[index]), **extra},
                 provenance=_provenance(model, job, found, index, item),
@@ -287,6 +298,12 @@ def _artefact_warnings(job: Job, found: Maps, attention: Mapping[str, Any]) -> l
     if not job.method.walks or job.method.options().get("outliers", "keep") != "keep":
         return []
     return outlier_warnings(attention, found.facts.get("layers"))
+
+
+def _walk_notes(job: Job, record: AttentionRecord) -> tuple[str, ...]:
+    """Return the approximations of a walk through all steps of the model."""
+    chain = chain_of(record.adapter, record.size)
+    return chain.notes if job.method.walks and isinstance(chain, Chain) else ()
 
 
 def _provenance(model: Model, job: Job, found: Maps, index: int, item: Prepared) -> dict[str, Any]:

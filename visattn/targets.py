@@ -19,6 +19,7 @@ from visattn.models.text import VisionLanguageModel
 from visattn.saliency import Target
 
 ScoreOfOutputs = Callable[[torch.Tensor], torch.Tensor]
+TEXT = "text:"
 TOP = re.compile(r"top([1-5])")
 
 
@@ -194,6 +195,8 @@ def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
     if isinstance(spec, str) and spec == "embedding":
         own = SimilarityTarget(output.flatten().float(), "dot").resolve(model, output)
         return Resolved(own.score, Target(None, "own embedding"))
+    if isinstance(spec, str) and spec.startswith(TEXT):
+        return TextTarget(spec.removeprefix(TEXT).strip()).resolve(model, output)
     if callable(spec):
         return Resolved(spec, Target(None, getattr(spec, "__name__", type(spec).__name__)))
     _require_classes(spec, model, output)
@@ -205,8 +208,8 @@ def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
         top = TOP.fullmatch(spec)
         return _top(int(top[1]), model, output) if top else _label(spec, model, output)
     raise TargetError(
-        f"{spec!r} is not a target: use None, an index, a label, 'top1' to 'top5', 'embedding', a "
-        "callable, a SimilarityTarget or a TextTarget."
+        f"{spec!r} is not a target: use None, an index, a label, 'top1' to 'top5', 'embedding', "
+        "'text:a photo of a cat', a callable, a SimilarityTarget or a TextTarget."
     )
 
 

@@ -15,13 +15,13 @@ from timm.models.nextvit import EfficientAttention, PatchEmbed
 from torch import nn
 
 from visattn.adapters import Chain, Readout, Refusal, Reindex, TokenLayout, find_adapter
-from visattn.adapters.convolution import convolutions, layout_behind, since_attention, strided
 from visattn.adapters.efficientformer_v2 import strided_attention
 from visattn.adapters.fastvit import large_kernel, stem_of_blocks
 from visattn.adapters.levit import subsampling
 from visattn.adapters.nextvit import halving, pooled_keys
-from visattn.adapters.step import Placement, Step
 from visattn.images import Size
+from visattn.tokens.step import Placement, Step, since_attention
+from visattn.tokens.strided import pixels, shrunk, strided
 
 GRIDS = [Size(5, 8), Size(6, 7), Size(4, 4)]
 
@@ -52,7 +52,7 @@ def test_a_stem_gives_the_grid_of_the_model(name: str, size: Size) -> None:
         module: Any = timm.create_model(name)
         stem = module.patch_embed if hasattr(module, "patch_embed") else module.stem
         made = stem(torch.empty(1, 3, *size)).shape[-2:]
-    assert layout_behind(convolutions(stem), size).grid == tuple(made)
+    assert shrunk(pixels(size), stem).grid == tuple(made)
 
 
 @pytest.mark.parametrize("size", [Size(64, 96), Size(61, 103)])
@@ -67,7 +67,7 @@ def test_mobile_one_blocks_give_the_grid_of_the_model(size: Size) -> None:
 
 def test_cells_grow_by_all_strides() -> None:
     layers = [nn.Conv2d(3, 4, 3, (2, 1), 1), nn.Conv2d(4, 4, 3, 1, 1), nn.Conv2d(4, 4, 2, (2, 4))]
-    assert layout_behind(layers, Size(40, 48)) == TokenLayout((), Size(10, 12), (4.0, 4.0))
+    assert shrunk(pixels(Size(40, 48)), *layers) == TokenLayout((), Size(10, 12), (4.0, 4.0))
 
 
 @pytest.mark.parametrize("grid", GRIDS)

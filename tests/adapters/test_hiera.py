@@ -9,8 +9,8 @@ from timm.models.hiera import Hiera, Unroll
 from tests import zoo
 from visattn.adapters import Chain, Refusal, find_adapter
 from visattn.adapters.hiera import unrolled
-from visattn.adapters.windows import token_plane
 from visattn.images import Size
+from visattn.tokens.windows import token_plane
 
 
 @pytest.mark.parametrize("strides", [((2, 2), (2, 2)), ((2, 2),), ((1, 3), (2, 1))])

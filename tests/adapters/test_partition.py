@@ -6,8 +6,8 @@ import pytest
 
 from tests import zoo
 from visattn.adapters import Refusal, TokenLayout, find_adapter
-from visattn.adapters.partition import misfit
 from visattn.images import Size
+from visattn.tokens.partition import misfit
 
 
 def test_whole_windows_fit() -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from visattn.adapters import Reindex
-from visattn.adapters.resampling import convolved, interpolated, pooled, resampled, stencil
-from visattn.adapters.windows import cut, cut_strided, padded, shifted, token_plane
 from visattn.images import Size
+from visattn.tokens.resampling import convolved, interpolated, pooled, resampled, stencil
+from visattn.tokens.windows import cut, cut_strided, padded, shifted, token_plane
 
 GRID = Size(6, 10)
 

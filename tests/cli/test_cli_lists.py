@@ -15,9 +15,13 @@ def test_models_lists_every_name_that_can_be_loaded(visattn_command: Command) ->
     done = visattn_command("models")
     assert done.code == 0
     assert done.out.splitlines() == visattn.list_models()
-    assert {"packaged:dinov2_small", "packaged:efficientnet_lite0", "test_vit"} <= set(
-        done.out.split()
-    )
+    known = {"packaged:dinov2_small", "packaged:efficientnet_lite0", "test_vit"}
+    assert known | {"torchvision:swin_t"} <= set(done.out.split())
+
+
+def test_models_of_open_clip_are_listed_when_they_are_asked_for(visattn_command: Command) -> None:
+    pytest.importorskip("open_clip")
+    assert "open_clip:ViT-B-16" in visattn_command("models", "open_clip:ViT*").out.split()
 
 
 def test_models_takes_a_pattern(visattn_command: Command) -> None:

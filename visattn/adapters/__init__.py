@@ -7,14 +7,14 @@ from collections.abc import Callable
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.memory import chain_of, remembered_chains
 from visattn.adapters.opaque import OpaqueAdapter
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.step import Placement, Step
 from visattn.errors import ModelError
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.step import Placement, Step
 
 __all__ = [
     "ADAPTERS",

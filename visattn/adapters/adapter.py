@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.memory import chain_of
 from visattn.errors import UnsupportedMethodError
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
 
 
 @dataclass(frozen=True)

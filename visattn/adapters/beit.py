@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.vision_transformer import VisionTransformerAdapter, is_instance
+from visattn.adapters.vision_transformer import VisionTransformerAdapter
 
 
 @ADAPTERS.register("beit")

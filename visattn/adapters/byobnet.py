@@ -15,14 +15,17 @@ from torch import nn
 from torch.nn import functional
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.non_local import is_non_local, non_local_steps
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved, pooled
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.strided import (
+from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved, pooled
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import (
     POINTWISE,
     halving,
     pixels,
@@ -30,9 +33,7 @@ from visattn.adapters.strided import (
     shrunk,
     strided_layers,
 )
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, token_plane
-from visattn.images import Size
+from visattn.tokens.windows import cut, token_plane
 
 LAMBDA = "lambda layers, which have no token-to-token weights, are walked as the identity"
 

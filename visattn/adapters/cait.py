@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.step import Placement, Step
 
 UNREAD = "the head averages patch tokens, which class attention leaves as they are"
 

@@ -12,13 +12,15 @@ from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
 from visattn.adapters.cait import patch_attention
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout, token_cam_site
+from visattn.adapters.vision_transformer import token_cam_site
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Step
 
 
 @ADAPTERS.register("convit")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
 from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
 
 POOLS = ("global_pool", "head.global_pool", "avgpool")
 

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.step import Placement, Step
 
 UNREAD = "the head averages patch tokens, which the last fusion leaves as they are"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
 from visattn.adapters.vision_language import VisionLanguageAdapter
-from visattn.adapters.vision_transformer import is_instance
 
 
 @ADAPTERS.register("deepseek_vit")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from visattn.adapters.chain import Readout
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.vision_transformer import VisionTransformerAdapter, is_instance
+from visattn.adapters.vision_transformer import VisionTransformerAdapter
+from visattn.tokens.chain import Readout
+from visattn.tokens.layout import TokenLayout
 
 
 @ADAPTERS.register("deit")

@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.strided import pixels, shrunk
-from visattn.adapters.vision_transformer import is_instance
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.strided import pixels, shrunk
 
 CHANNELS = "cross-covariance attention: its queries and keys are channels, not tokens"
 

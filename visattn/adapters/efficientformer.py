@@ -7,12 +7,13 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import convolutions, layout_behind, since_attention, strided
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.step import Step, since_attention
+from visattn.tokens.strided import pixels, shrunk, strided
 
 
 @ADAPTERS.register("efficientformer")
@@ -36,7 +37,7 @@ class EfficientFormerAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return the blocks of attention, which stand behind all pooling blocks."""
-        layout = layout_behind(convolutions(self.former.stem), size)
+        layout = shrunk(pixels(size), self.former.stem)
         steps: list[Step] = []
         for number, stage in enumerate(self.former.stages):
             if not isinstance(stage.downsample, nn.Identity):

@@ -7,21 +7,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import (
-    STRIDE_ONE,
-    convolutions,
-    layout_behind,
-    since_attention,
-    strided,
-)
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved, interpolated
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved, interpolated
+from visattn.tokens.step import Placement, Step, since_attention
+from visattn.tokens.strided import POINTWISE, pixels, shrunk, strided
 
 
 @ADAPTERS.register("efficientformer_v2")
@@ -46,7 +41,7 @@ class EfficientFormerV2Adapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return merging and attention, stage by stage; the head reads an average."""
-        layout = layout_behind(convolutions(self.former.stem), size)
+        layout = shrunk(pixels(size), self.former.stem)
         steps: list[Step] = []
         for number, stage in enumerate(self.former.stages):
             if not isinstance(stage.downsample, nn.Identity):
@@ -58,7 +53,7 @@ class EfficientFormerV2Adapter(Adapter):
                     placement = strided_attention(name, block.token_mixer, layout)
                     steps.append(Step.block(layout, placement))
         readout = pooled_readout(layout, self.former.global_pool)
-        return Chain(since_attention(steps), layout, readout, notes=(STRIDE_ONE,))
+        return Chain(since_attention(steps), layout, readout, notes=(POINTWISE,))
 
     def cam_site(self) -> Site:
         """Return the normalised feature map that the head averages."""

@@ -7,14 +7,15 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import STRIDE_ONE, convolutions, layout_behind, strided
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
 from visattn.adapters.tiny_vit import plain_windows
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import POINTWISE, pixels, shrunk, strided
 
 CASCADE = (
     "the heads of cascaded group attention, of which each also reads the previous one's output, "
@@ -40,7 +41,7 @@ class EfficientVitMsraAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return patch merging and windows, stage by stage; the head reads an average."""
-        layout = layout_behind(convolutions(self.efficientvit.patch_embed), size)
+        layout = shrunk(pixels(size), self.efficientvit.patch_embed)
         steps: list[Step] = []
         for number, stage in enumerate(self.efficientvit.stages):
             if not isinstance(stage.downsample, nn.Identity):
@@ -50,7 +51,7 @@ class EfficientVitMsraAdapter(Adapter):
                 name = f"stages.{number}.blocks.{index}.mixer.m.attn"
                 steps.append(Step.block(layout, *heads(name, block.mixer.m.attn, layout)))
         readout = pooled_readout(layout, self.efficientvit.global_pool.pool_type)
-        return Chain(tuple(steps), layout, readout, notes=(CASCADE, STRIDE_ONE))
+        return Chain(tuple(steps), layout, readout, notes=(CASCADE, POINTWISE))
 
     def cam_site(self) -> Site:
         """Return the feature map that the head pools."""

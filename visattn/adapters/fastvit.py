@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.convolution import STRIDE_ONE, since_attention
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.resampling import stencil
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.resampling import stencil
+from visattn.tokens.step import Step, since_attention
+from visattn.tokens.strided import POINTWISE
 
 HOME = "timm.models.fastvit"
 
@@ -51,7 +52,7 @@ class FastVitAdapter(Adapter):
                 if is_instance(block, HOME, "AttentionBlock"):
                     name = f"stages.{number}.blocks.{index}.token_mixer"
                     steps.append(Step.attention(layout, name))
-        return Chain(since_attention(steps), layout, self._readout(layout), notes=(STRIDE_ONE,))
+        return Chain(since_attention(steps), layout, self._readout(layout), notes=(POINTWISE,))
 
     def cam_site(self) -> Site:
         """Return the feature map that enters the head, or leaves the last stage without one."""

@@ -14,16 +14,17 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import pooled
-from visattn.adapters.stem import stem_layout
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import pooled
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import conv_layout
+from visattn.tokens.windows import token_plane
 
 Strides = tuple[tuple[int, int], ...]
 
@@ -49,7 +50,7 @@ class HieraAdapter(Adapter):
         built = tuple(self.hiera.unroll.size)
         if len(built) != 2:
             return Refusal(f"this Hiera reads clips of {len(built)} axes; only images have a map")
-        layout = stem_layout(self.hiera.patch_embed.proj, size)
+        layout = conv_layout(self.hiera.patch_embed.proj, size)
         if tuple(layout.grid) != built:
             return Refusal(
                 f"this Hiera is built for a grid of {built[0]} x {built[1]} tokens, an input of "

@@ -8,17 +8,18 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved
-from visattn.adapters.stem import stem_layout
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, padded, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import conv_layout
+from visattn.tokens.windows import cut, padded, token_plane
 
 
 @ADAPTERS.register("hieradet_sam2")
@@ -41,7 +42,7 @@ class HieraDetAdapter(Adapter):
         """Return the blocks in order; where queries are pooled, the residual path is the pool."""
         embed = self.hiera.patch_embed
         plain = hasattr(embed, "patch_size")
-        layout = patch_layout(embed, size) if plain else stem_layout(embed.proj, size)
+        layout = patch_layout(embed, size) if plain else conv_layout(embed.proj, size)
         steps: list[Step] = []
         for index, block in enumerate(self.hiera.blocks):
             step, layout = windowed_pooling_block(f"blocks.{index}.attn", block, layout)

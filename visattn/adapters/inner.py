@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Step
 
 
 class InnerAdapter(Adapter):

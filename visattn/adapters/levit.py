@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.convolution import convolutions, layout_behind
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved, stencil
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved, stencil
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import pixels, shrunk
 
 
 @ADAPTERS.register("levit")
@@ -42,7 +43,7 @@ class LevitAdapter(Adapter):
                 f"the stem of this LeViT is a {type(self.levit.stem).__name__}, whose grid is not "
                 "known; LeViT with its own stem (stem_type 's8' or 's16') can be walked"
             )
-        layout = layout_behind(convolutions(self.levit.stem), size)
+        layout = shrunk(pixels(size), self.levit.stem)
         steps: list[Step] = []
         for number, stage in enumerate(self.levit.stages):
             if not isinstance(stage.downsample, nn.Identity):

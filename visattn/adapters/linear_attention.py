@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from visattn.adapters.adapter import Site
-from visattn.adapters.chain import Chain, Refusal
 from visattn.adapters.convnet import ConvNetAdapter
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.vision_transformer import is_instance
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
 
 
 class Kind(NamedTuple):

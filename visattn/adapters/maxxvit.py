@@ -12,16 +12,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.convolution import since_attention
-from visattn.adapters.layout import TokenLayout
-from visattn.adapters.partition import misfit
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.strided import POINTWISE, moved, pixels, shrunk
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, cut_strided, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.partition import misfit
+from visattn.tokens.step import Placement, Step, since_attention
+from visattn.tokens.strided import POINTWISE, moved, pixels, shrunk
+from visattn.tokens.windows import cut, cut_strided, token_plane
 
 HOME = "timm.models.maxxvit"
 ATTENTION = ("Attention2d", "AttentionCl")

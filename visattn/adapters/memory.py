@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from visattn.adapters.chain import Chain, Refusal
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
 
 if TYPE_CHECKING:
     from visattn.adapters.adapter import Adapter

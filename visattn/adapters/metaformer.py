@@ -7,12 +7,13 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import STRIDE_ONE, layout_behind, since_attention, strided
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.step import Step, since_attention
+from visattn.tokens.strided import POINTWISE, pixels, shrunk, strided
 
 HOME = "timm.models.metaformer"
 
@@ -37,7 +38,7 @@ class MetaFormerAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return strided convolutions and attention, stage by stage; the head reads an average."""
-        layout = layout_behind([self.former.stem.conv], size)
+        layout = shrunk(pixels(size), self.former.stem.conv)
         steps: list[Step] = []
         mixed = False
         for number, stage in enumerate(self.former.stages):
@@ -51,7 +52,7 @@ class MetaFormerAdapter(Adapter):
                 else:
                     mixed |= any(step.placements for step in steps)
         readout = pooled_readout(layout, self.former.head.global_pool.pool_type)
-        notes = (STRIDE_ONE,) if mixed else ()
+        notes = (POINTWISE,) if mixed else ()
         return Chain(since_attention(steps), layout, readout, notes=notes)
 
     def cam_site(self) -> Site:

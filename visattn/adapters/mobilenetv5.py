@@ -13,16 +13,17 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.mobilenetv3 import is_mobile_attention, mobile_attention
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import interpolated, pooled
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.strided import POINTWISE, mean_of, moved, pixels, shrunk
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import interpolated, pooled
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import POINTWISE, mean_of, moved, pixels, shrunk
 
 HOME = "timm.models.mobilenetv5"
 JOINED = "feature maps that are joined by channel count equally"

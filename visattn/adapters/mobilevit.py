@@ -8,15 +8,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.resampling import interpolated
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.strided import POINTWISE, moved, pixels, shrunk
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.resampling import interpolated
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import POINTWISE, moved, pixels, shrunk
+from visattn.tokens.windows import cut, token_plane
 
 SHORTCUT = (
     "the shortcut around the transformers of a block is walked with the residual paths inside them"

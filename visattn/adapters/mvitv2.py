@@ -8,15 +8,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved
-from visattn.adapters.stem import stem_layout
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import conv_layout
 
 RESIDUAL = (
     "pooled queries are added to the output of attention; the residual path of a block stands for "
@@ -43,7 +44,7 @@ class MultiScaleAdapter(Adapter):
     def chain(self, size: Size) -> Chain:
         """Return the blocks in order; the residual path of a pooling block is its max pool."""
         prefix = () if self.mvit.cls_token is None else ("class",)
-        layout = stem_layout(self.mvit.patch_embed.proj, size, prefix)
+        layout = conv_layout(self.mvit.patch_embed.proj, size, prefix)
         steps: list[Step] = []
         residual = False
         for name, block in self._blocks():

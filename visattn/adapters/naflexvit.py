@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.vision_transformer import VisionTransformerAdapter, is_instance
+from visattn.adapters.vision_transformer import VisionTransformerAdapter
 from visattn.images import Size
 
 

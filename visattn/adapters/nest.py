@@ -7,15 +7,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.partition import misfit
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.strided import POINTWISE, moved
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.partition import misfit
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import POINTWISE, moved
+from visattn.tokens.windows import cut, token_plane
 
 
 @ADAPTERS.register("nest")

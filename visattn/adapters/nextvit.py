@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import STRIDE_ONE, convolutions, layout_behind, since_attention
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import pooled, stencil
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import pooled, stencil
+from visattn.tokens.step import Placement, Step, since_attention
+from visattn.tokens.strided import POINTWISE, pixels, shrunk
 
 
 @ADAPTERS.register("nextvit")
@@ -37,7 +38,7 @@ class NextVitAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return pooling and attention, stage by stage; the head reads an average."""
-        layout = layout_behind(convolutions(self.nextvit.stem), size)
+        layout = shrunk(pixels(size), self.nextvit.stem)
         steps: list[Step] = []
         for number, stage in enumerate(self.nextvit.stages):
             for index, block in enumerate(stage.blocks):
@@ -48,7 +49,7 @@ class NextVitAdapter(Adapter):
                     name = f"stages.{number}.blocks.{index}.e_mhsa"
                     steps.append(Step.block(layout, pooled_keys(name, block.e_mhsa, layout)))
         readout = pooled_readout(layout, self.nextvit.head.global_pool.pool_type)
-        return Chain(since_attention(steps), layout, readout, notes=(STRIDE_ONE,))
+        return Chain(since_attention(steps), layout, readout, notes=(POINTWISE,))
 
     def cam_site(self) -> Site:
         """Return the normalised feature map that the head pools."""

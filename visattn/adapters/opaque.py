@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
 
 CELL = 16
 

@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.conv_patches import conv_patches
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout, pooling_step
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout, pooling_step
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Step
+from visattn.tokens.strided import conv_layout
 
 
 @ADAPTERS.register("open_clip_vit")
@@ -47,7 +48,7 @@ class OpenClipVitAdapter(Adapter):
 
     def layout(self, size: Size) -> TokenLayout:
         """Return the class token and the patches of an input of ``size``."""
-        return conv_patches(self.vit.conv1, size, ("class",))
+        return conv_layout(self.vit.conv1, size, ("class",))
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the blocks in order and the read-out of the pooling really used."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from visattn.adapters.layout import TokenLayout
 from visattn.images import Size
+from visattn.tokens.layout import TokenLayout
 
 
 def patch_layout(embed: Any, size: Size, prefix: tuple[str, ...] = ()) -> TokenLayout:

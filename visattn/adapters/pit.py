@@ -11,14 +11,15 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.resampling import convolved
-from visattn.adapters.stem import stem_layout
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.resampling import convolved
+from visattn.tokens.step import Step
+from visattn.tokens.strided import conv_layout
 
 
 @ADAPTERS.register("pit")
@@ -72,7 +73,7 @@ def overlapping_patches(conv: Any, size: Size, prefix: tuple[str, ...]) -> Token
     Cells divide what the patches cover between them, so that every cell lies inside the patch of
     its own token; cells of one stride would lie half an overlap towards the origin.
     """
-    grid = stem_layout(conv, size).grid
+    grid = conv_layout(conv, size).grid
     axes = zip(grid, conv.kernel_size, conv.stride, strict=True)
     height, width = ((stride * (count - 1) + kernel) / count for count, kernel, stride in axes)
     return TokenLayout(prefix, grid, (height, width))

@@ -7,12 +7,13 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.strided import POINTWISE, moved, pixels, shrunk
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.step import Step
+from visattn.tokens.strided import POINTWISE, moved, pixels, shrunk
 
 HOME = "timm.models.shvit"
 

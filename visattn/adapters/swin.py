@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.resampling import stencil
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, padded, shifted, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.resampling import stencil
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.windows import cut, padded, shifted, token_plane
 
 
 @ADAPTERS.register("swin_transformer")

@@ -7,20 +7,15 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import (
-    STRIDE_ONE,
-    convolutions,
-    layout_behind,
-    since_attention,
-    strided,
-)
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, padded, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Placement, Step, since_attention
+from visattn.tokens.strided import POINTWISE, pixels, shrunk, strided
+from visattn.tokens.windows import cut, padded, token_plane
 
 
 @ADAPTERS.register("tiny_vit")
@@ -41,7 +36,7 @@ class TinyVitAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return strided convolutions and windows, stage by stage; the head reads an average."""
-        layout = layout_behind(convolutions(self.tiny.patch_embed), size)
+        layout = shrunk(pixels(size), self.tiny.patch_embed)
         steps: list[Step] = []
         for number, stage in enumerate(self.tiny.stages):
             if hasattr(stage, "downsample") and not isinstance(stage.downsample, nn.Identity):
@@ -53,7 +48,7 @@ class TinyVitAdapter(Adapter):
                     window = Size(block.window_size, block.window_size)
                     steps.append(Step.block(layout, plain_windows(name, window, layout)))
         readout = pooled_readout(layout, self.tiny.head.global_pool.pool_type)
-        return Chain(since_attention(steps), layout, readout, notes=(STRIDE_ONE,))
+        return Chain(since_attention(steps), layout, readout, notes=(POINTWISE,))
 
     def cam_site(self) -> Site:
         """Return the feature map that enters the head."""

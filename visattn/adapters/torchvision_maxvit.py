@@ -7,17 +7,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.conv_patches import conv_patches
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.resampling import convolved
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, token_plane
 from visattn.images import Size
-
-NOTE = "convolutions of stride 1 between attention blocks are walked as the identity"
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.resampling import convolved
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import POINTWISE, conv_layout
+from visattn.tokens.windows import cut, token_plane
 
 
 @ADAPTERS.register("torchvision_maxvit")
@@ -38,7 +37,7 @@ class TorchvisionMaxVitAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the blocks in order, from the feature map of the first attention on."""
-        layout = conv_patches(self.maxvit.stem[0][0], size)
+        layout = conv_layout(self.maxvit.stem[0][0], size)
         steps: list[Step] = []
         for number, block in enumerate(self.maxvit.blocks):
             for index, layer in enumerate(block.layers):
@@ -50,7 +49,7 @@ class TorchvisionMaxVitAdapter(Adapter):
                         return misfit(layout, part, size)
                     name = f"blocks.{number}.layers.{index}.layers.{kind}.attn_layer.1"
                     steps.append(Step.block(layout, partitioned(name, part, layout)))
-        return Chain(tuple(steps), layout, pooled_readout(layout, "avg"), notes=(NOTE,))
+        return Chain(tuple(steps), layout, pooled_readout(layout, "avg"), notes=(POINTWISE,))
 
     def cam_site(self) -> Site:
         """Return the feature map that enters the head's pool."""

@@ -7,15 +7,16 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.conv_patches import conv_patches
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
 from visattn.adapters.swin import patch_merging
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
-from visattn.adapters.windows import cut, padded, shifted, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import conv_layout
+from visattn.tokens.windows import cut, padded, shifted, token_plane
 
 HOME = "torchvision.models.swin_transformer"
 
@@ -38,7 +39,7 @@ class TorchvisionSwinAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return shifted windows and patch merging; the head reads an average."""
-        layout = conv_patches(self.swin.features[0][0], size)
+        layout = conv_layout(self.swin.features[0][0], size)
         steps: list[Step] = []
         for number, part in enumerate(self.swin.features[1:], start=1):
             if is_instance(part, HOME, "PatchMerging", "PatchMergingV2"):

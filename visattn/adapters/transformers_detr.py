@@ -10,13 +10,13 @@ import torch
 from torch.func import functional_call
 
 from visattn.adapters.adapter import Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.step import Placement, Step
 from visattn.adapters.transformers_model import TransformersAdapter
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.step import Placement, Step
 
 NOTE = (
     "the walk ends on the backbone's feature map, whose cells see far beyond themselves; decoder "
@@ -68,7 +68,7 @@ class TransformersDetrAdapter(TransformersAdapter):
             "every object query is read on its own; choose one: query='object 0', with a target "
             "that scores the same object"
         )
-        return Chain(tuple(steps), layout, refusal, notes=(NOTE,))
+        return Chain(tuple(steps), layout, refusal, notes=(NOTE,), crossed=True)
 
     def cam_site(self) -> Site:
         """Return the projected feature map that enters the encoder."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from visattn.adapters.adapter import Adapter
-from visattn.adapters.chain import Refusal
-from visattn.adapters.vision_transformer import is_instance
+from visattn.adapters.recognition import is_instance
+from visattn.tokens.chain import Refusal
 
 
 class TransformersAdapter(Adapter):

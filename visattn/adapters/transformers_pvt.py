@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 from visattn.adapters.adapter import Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.conv_patches import conv_patches
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved
-from visattn.adapters.step import Placement, Step
 from visattn.adapters.transformers_model import TransformersAdapter
-from visattn.adapters.vision_transformer import pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.strided import conv_layout, strided
 
 MIX = "the 3 x 3 convolutions inside SegFormer's MLPs are walked as the identity"
 
@@ -35,7 +35,7 @@ class TransformersPvtAdapter(TransformersAdapter):
     def chain(self, size: Size) -> Chain:
         """Return the stages in order; the class token attends in the last one."""
         encoder = self.body.encoder
-        layout = conv_patches(encoder.patch_embeddings[0].projection, size, ("class",))
+        layout = conv_layout(encoder.patch_embeddings[0].projection, size, ("class",))
         steps: list[Step] = []
         for number, (embed, blocks) in enumerate(
             zip(encoder.patch_embeddings, encoder.block, strict=True)
@@ -75,7 +75,7 @@ class TransformersSegformerAdapter(TransformersAdapter):
     def chain(self, size: Size) -> Chain:
         """Return the stages in order, from the grid of the first patch embedding."""
         stages = self.body.stages
-        layout = conv_patches(stages[0].patch_embeddings.proj, size)
+        layout = conv_layout(stages[0].patch_embeddings.proj, size)
         steps: list[Step] = []
         for number, stage in enumerate(stages):
             if number:
@@ -102,12 +102,6 @@ class TransformersSegformerAdapter(TransformersAdapter):
         return Site(
             f"{self.inside}stages.{len(self.body.stages) - 1}.layer_norm", "output", "tokens"
         )
-
-
-def strided(layout: TokenLayout, conv: Any) -> tuple[Step, TokenLayout]:
-    """Return the strided convolution between two stages; prefix tokens pass it by."""
-    skip, grid = convolved(layout.grid, conv)
-    return Step(layout, (), skip.behind(len(layout.prefix))), layout.coarser(grid)
 
 
 def reduced(operation: str, layout: TokenLayout, conv: Any, whole: bool = True) -> Step:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from visattn.adapters.adapter import Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
 from visattn.adapters.swin import patch_merging
 from visattn.adapters.transformers_model import TransformersAdapter
-from visattn.adapters.vision_transformer import pooled_readout
-from visattn.adapters.windows import cut, padded, shifted, token_plane
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Placement, Step
+from visattn.tokens.windows import cut, padded, shifted, token_plane
 
 
 @ADAPTERS.register("transformers_swin")

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from visattn.adapters.adapter import Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.conv_patches import conv_patches
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout, pooling_step
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
 from visattn.adapters.transformers_model import TransformersAdapter
-from visattn.adapters.vision_transformer import pooled_readout, pooling_step
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Step
+from visattn.tokens.strided import conv_layout
 
 CLASS_READERS = (
     "ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification",
@@ -66,7 +66,7 @@ class TransformersVitAdapter(TransformersAdapter):
     def layout(self, size: Size) -> TokenLayout:
         """Return the layout of the token stream for an input of ``size``."""
         convolutions = (p for p in self.body.embeddings.modules() if isinstance(p, nn.Conv2d))
-        return conv_patches(next(convolutions), size, self.prefix())
+        return conv_layout(next(convolutions), size, self.prefix())
 
     def attentions(self) -> list[str]:
         """Return the names of the attention modules of the body, first layer first."""

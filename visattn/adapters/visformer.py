@@ -7,18 +7,13 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
-from visattn.adapters.convolution import (
-    STRIDE_ONE,
-    convolutions,
-    layout_behind,
-    since_attention,
-    strided,
-)
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.step import Step, since_attention
+from visattn.tokens.strided import POINTWISE, pixels, shrunk, strided
 
 STAGES = (1, 2, 3)
 
@@ -44,8 +39,8 @@ class VisformerAdapter(Adapter):
 
     def chain(self, size: Size) -> Chain:
         """Return patch embeddings and attention, stage by stage; the head reads an average."""
-        stem = [] if self.visformer.stem is None else convolutions(self.visformer.stem)
-        layout = layout_behind([*stem, self.visformer.patch_embed1.proj], size)
+        stem = [] if self.visformer.stem is None else [self.visformer.stem]
+        layout = shrunk(pixels(size), *stem, self.visformer.patch_embed1.proj)
         steps: list[Step] = []
         for number in STAGES:
             embed = getattr(self.visformer, f"patch_embed{number}")
@@ -67,4 +62,4 @@ class VisformerAdapter(Adapter):
         stages = [getattr(self.visformer, f"stage{number}") for number in STAGES]
         first = next(i for i, stage in enumerate(stages) if any(b.attn is not None for b in stage))
         spatial = any(block.spatial_conv for stage in stages[first:] for block in stage)
-        return (STRIDE_ONE,) if spatial else ()
+        return (POINTWISE,) if spatial else ()

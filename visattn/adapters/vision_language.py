@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
-from visattn.adapters.resampling import stencil
-from visattn.adapters.step import Step
-from visattn.adapters.vision_transformer import pooled_readout, residual_blocks
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.vision_transformer import residual_blocks
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.resampling import stencil
+from visattn.tokens.step import Step
 
 
 class VisionLanguageAdapter(Adapter):

@@ -6,26 +6,19 @@ the class token, an average, or an attention pool with a latent query.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout, pooling_step
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.step import Placement, Step
 from visattn.images import Size
-
-
-def is_instance(module: nn.Module, home: str, *names: str) -> bool:
-    """Return whether ``module`` is of a class of ``home``, without importing that library."""
-    loaded = sys.modules.get(home)
-    return loaded is not None and isinstance(module, tuple(getattr(loaded, n) for n in names))
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Step
 
 
 def residual_blocks(blocks: Any, attention: str = "attn") -> tuple[tuple[str, ...], ...] | Refusal:
@@ -141,28 +134,3 @@ class VisionTransformerAdapter(Adapter):
         """Return the output of every block."""
         count = len(self.vit.blocks)
         return tuple(Site(f"blocks.{i}", "output", "tokens", norm=True) for i in range(count))
-
-
-def pooling_step(operation: str, layout: TokenLayout, queries: int, first: int) -> Step:
-    """Return attention pooling from ``queries`` latents to the tokens from ``first`` on."""
-    keys = Reindex.gather(torch.arange(first, layout.tokens), layout.tokens)
-    return Step(layout, (Placement(operation, Reindex.identity(queries), keys),))
-
-
-def pooled_readout(layout: TokenLayout, pool: str, with_prefix: bool = False) -> Readout | Refusal:
-    """Return the read-out of timm's ``token`` and ``avg`` pooling, or why there is none."""
-    if pool == "token":
-        return Readout("class token", layout.one(0))
-    if pool == "avg" and with_prefix:
-        return Readout("mean of all tokens", layout.uniform(prefix=True))
-    if pool == "avg":
-        return Readout("mean of patch tokens", layout.uniform())
-    if pool in ("max", "avgmax"):
-        return Refusal(
-            f"the head takes a maximum over tokens (global_pool={pool!r}), so no fixed row of "
-            "tokens is what it reads; choose one with query='mean', 'cls' or (row, col)"
-        )
-    return Refusal(
-        f"the head does not pool its tokens (global_pool={pool!r}); choose a query: 'cls', 'mean' "
-        "or (row, col)"
-    )

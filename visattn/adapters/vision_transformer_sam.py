@@ -7,14 +7,15 @@ from typing import Any
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
-from visattn.adapters.chain import Chain
 from visattn.adapters.hieradet_sam2 import windows
-from visattn.adapters.layout import TokenLayout
 from visattn.adapters.patches import patch_layout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.step import Placement, Step
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Placement, Step
 
 
 @ADAPTERS.register("vision_transformer_sam")

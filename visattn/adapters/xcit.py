@@ -12,12 +12,13 @@ from torch import nn
 
 from visattn.adapters.adapter import Adapter, Site
 from visattn.adapters.cait import class_attention
-from visattn.adapters.chain import Chain, Readout, Refusal
-from visattn.adapters.layout import TokenLayout
+from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
-from visattn.adapters.stem import stem_layout
-from visattn.adapters.vision_transformer import is_instance, pooled_readout
 from visattn.images import Size
+from visattn.tokens.chain import Chain, Readout, Refusal
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.strided import conv_layout
 
 CHANNELS = "cross-covariance attention: its weights are channel by channel, not token by token"
 
@@ -83,6 +84,6 @@ def stacked_stem(stem: Any, size: Size, prefix: tuple[str, ...]) -> TokenLayout:
     """Return the layout behind strided convolutions in sequence; strides multiply."""
     grid, height, width = size, 1.0, 1.0
     for conv in (part for part in stem.modules() if isinstance(part, nn.Conv2d)):
-        layout = stem_layout(conv, grid)
+        layout = conv_layout(conv, grid)
         grid, height, width = layout.grid, height * layout.cell[0], width * layout.cell[1]
     return TokenLayout(prefix, grid, (height, width))

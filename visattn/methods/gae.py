@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from visattn.adapters import Adapter, Site, Step
+from visattn.adapters import Adapter, Chain, Site, Step, chain_of
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
+from visattn.images import Size
 from visattn.methods.artefacts import SINK, Artefacts
 from visattn.methods.layers import choose
 from visattn.methods.method import Maps, Method
@@ -73,6 +74,16 @@ class GenericAttentionExplainability(Method):
     def sites(self, adapter: Adapter) -> tuple[Site, ...]:
         """Return the tokens behind each block where outliers are not kept."""
         return treatment_sites(self.outliers, adapter)
+
+    def refusal(self, adapter: Adapter, size: Size) -> str | None:
+        """Return why the method does not apply; its rule for cross-attention is another one."""
+        chain = chain_of(adapter, size)
+        if isinstance(chain, Chain) and chain.crossed:
+            return (
+                "its rule for an encoder and a decoder (eq. 7 to 10) is not implemented, and the "
+                "rule for self-attention is not meant for cross-attention"
+            )
+        return super().refusal(adapter, size)
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return the accumulated relevance on the grid."""

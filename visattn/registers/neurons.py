@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from visattn.adapters.vision_transformer import is_instance
+from visattn.adapters.recognition import is_instance
 from visattn.errors import ModelError
 
 HOMES = {"timm.models.vision_transformer": "VisionTransformer", "timm.models.eva": "Eva"}

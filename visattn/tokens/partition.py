@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from visattn.adapters.chain import Refusal
-from visattn.adapters.layout import TokenLayout
 from visattn.images import Size
+from visattn.tokens.chain import Refusal
+from visattn.tokens.layout import TokenLayout
 
 
 def misfit(name: str, layout: TokenLayout, window: Size) -> Refusal | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from visattn.adapters.layout import TokenLayout
-from visattn.adapters.reindex import Reindex
 from visattn.errors import CaptureError
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,3 +96,9 @@ class Step:
     def block(cls, layout: TokenLayout, *placements: Placement) -> Step:
         """Return a residual block whose stream keeps its tokens."""
         return cls(layout, placements, Reindex.identity(layout.tokens))
+
+
+def since_attention(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Return the steps from the first attention on: the walk ends on the grid it works on."""
+    first = next(place for place, step in enumerate(steps) if step.placements)
+    return tuple(steps[first:])

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from visattn.adapters.reindex import Reindex
 from visattn.images import Size
+from visattn.tokens.reindex import Reindex
 
 Pair = tuple[int, int]
 

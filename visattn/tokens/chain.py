@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from visattn.adapters.layout import TokenLayout
-from visattn.adapters.step import Step
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.step import Step
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Chain:
         refusal: why a walk through all steps says nothing about this model, or None. Single
             operations can still be shown.
         notes: approximations that a reader of every walk must know.
+        crossed: whether a decoder's queries read the image by cross-attention, for which some
+            methods have rules of their own.
         aside: attention operations that are no step of the walk, and why.
     """
 
@@ -53,6 +55,7 @@ class Chain:
     pool: Step | None = None
     refusal: Refusal | None = None
     notes: tuple[str, ...] = ()
+    crossed: bool = False
     aside: Mapping[str, str] = field(default_factory=dict)
 
     @property

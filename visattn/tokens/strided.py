@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from visattn.adapters.layout import TokenLayout
-from visattn.adapters.reindex import Reindex
-from visattn.adapters.resampling import convolved, stencil
-from visattn.adapters.step import Step
 from visattn.images import Size
+from visattn.tokens.layout import TokenLayout
+from visattn.tokens.reindex import Reindex
+from visattn.tokens.resampling import convolved, stencil
+from visattn.tokens.step import Step
 
 POINTWISE = "convolutions of stride 1 between attention blocks are walked as the identity"
 
@@ -78,14 +78,29 @@ def halving(block: nn.Module, residual: nn.Module | None, grid: Size) -> Reindex
     return mean_of(*(shares(grid, layer) for layer in (*own, *branch)))
 
 
+def strided(layout: TokenLayout, layer: nn.Module) -> tuple[Step, TokenLayout]:
+    """Return the step through one layer that covers the grid, and the layout behind it.
+
+    Prefix tokens pass it by.
+    """
+    skip = shares(layout.grid, layer).behind(len(layout.prefix))
+    return Step(layout, (), skip), shrunk(layout, layer)
+
+
 def moved(layout: TokenLayout, *parts: nn.Module) -> tuple[tuple[Step, ...], TokenLayout]:
     """Return one step for each strided layer inside ``parts``, and the layout behind them."""
     steps = []
     for part in parts:
         for layer in strided_layers(part):
-            steps.append(Step(layout, (), shares(layout.grid, layer)))
-            layout = shrunk(layout, layer)
+            step, layout = strided(layout, layer)
+            steps.append(step)
     return tuple(steps), layout
+
+
+def conv_layout(conv: nn.Module, size: Size, prefix: tuple[str, ...] = ()) -> TokenLayout:
+    """Return the layout of patches made by one convolution on an input ``size``."""
+    found = shrunk(pixels(size), conv)
+    return TokenLayout(prefix, found.grid, found.cell)
 
 
 def strides(layer: Any) -> tuple[int, int]:
