@@ -428,7 +428,7 @@ def test_a_text_can_be_written_as_a_string() -> None:
     outputs = torch.tensor([[3.0, 4.0, 0.0]])
     found = one("text: up", reader(), outputs)
     assert values(found, outputs) == pytest.approx([0.8])
-    assert found.target.label == "similarity to 'up'"
+    assert found[0].target.label == "similarity to 'up'"
 
 
 def test_the_text_tower_is_left_as_it_was() -> None:

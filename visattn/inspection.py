@@ -159,6 +159,8 @@ def _tokens(model: Model, side: Size) -> dict[str, str]:
         "grid": f"{layout.grid.height} x {layout.grid.width} of {height:g} x {width:g} pixels",
         "head reads": _readout(chain.readout),
         "layers": str(len(chain.layers)),
+        "approximations": "; ".join(chain.notes) or "none",
+        "not walked": ", ".join(sorted(chain.aside)) or "none",
         "cam layer": layer,
         "gates": "not captured yet",
     }

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from visattn.adapters import Reindex
+from visattn.adapters import Reindex, TokenLayout
+from visattn.adapters.swin import patch_merging
 from visattn.images import Size
 from visattn.tokens.resampling import convolved, interpolated, pooled, resampled, stencil
 from visattn.tokens.windows import cut, cut_strided, padded, shifted, token_plane
@@ -128,3 +129,18 @@ def test_adaptive_pooling_is_a_resize() -> None:
     found, grid = resampled(GRID, nn.AdaptiveAvgPool2d((3, 4)))
     assert grid == (3, 4)
     assert found.matrix()[0, [0, 1, 2, 10, 11, 12]].tolist() == pytest.approx([1 / 6] * 6)
+
+
+@pytest.mark.parametrize("grid", [Size(6, 10), Size(5, 9)])
+def test_swin_merges_what_its_children_are(grid: Size) -> None:
+    layout = TokenLayout((), grid, (4.0, 4.0))
+    step, after = patch_merging(layout)
+    assert step.skip is not None
+    cells = grid.height * grid.width
+    planes = torch.eye(cells).reshape(cells, 1, *grid)
+    odd = (0, grid.width % 2, 0, grid.height % 2)
+    pooled_planes = nn.functional.avg_pool2d(nn.functional.pad(planes, odd), 2)
+    right = pooled_planes.flatten(1).T.double()
+    torch.testing.assert_close(step.skip.matrix(), right / right.sum(dim=1, keepdim=True))
+    assert after.cell == (8.0, 8.0)
+    assert after.grid == pooled_planes.shape[-2:]

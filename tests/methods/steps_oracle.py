@@ -143,7 +143,8 @@ def attention(chain: Chain, record: AttentionRecord, index: int) -> torch.Tensor
         row = row @ residual(step)
     step = chain.steps[place]
     attn = torch.stack([dense(record, p, index) for p in step.placements]).mean(dim=0)
-    row = row @ attn
+    attends = torch.stack([p.queries.sums for p in step.placements]).amax(dim=0)
+    row = row @ attn / (row * attends).sum()
     if not step.before.suffix:
         return row[step.before.places]
     for earlier in reversed(chain.steps[:place]):

@@ -11,6 +11,7 @@ import torch
 import visattn
 from tests import zoo
 from visattn.errors import UnsupportedMethodError
+from visattn.images import Size
 from visattn.methods import get_method, list_methods
 from visattn.models import Model
 
@@ -201,3 +202,96 @@ def test_layers_are_chosen_and_recorded(layers: Any, right: list[int]) -> None:
 def test_layers_and_heads_that_are_not_there(options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedMethodError, match=next(iter(options))):
         visattn.explain(zoo.build("class"), zoo.images(1), method="rollout", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "grid"),
+    [
+        ("swin", "layers.1.blocks.0", (8, 12)),
+        ("swin_v2_cr", "stages.1.blocks.0", (8, 12)),
+        ("efficientnet", "blocks.0", (24, 40)),
+    ],
+)
+def test_a_named_layer_is_read_on_its_own_axes(
+    name: str, layer: str, grid: tuple[int, int]
+) -> None:
+    inputs = zoo.images(size=zoo.size_of(name))
+    maps = visattn.explain(model_of(name), inputs, method="gradcam", target=0, layer=layer)
+    assert [found.grid.shape for found in maps] == [grid, grid]
+
+
+@pytest.mark.parametrize("layer", ["layers.0.blocks.0.attn", "layers.0.blocks.0.attn.qkv"])
+def test_a_layer_whose_batch_is_made_of_windows_is_refused(layer: str) -> None:
+    inputs = zoo.images(size=zoo.size_of("swin"))
+    with pytest.raises(UnsupportedMethodError, match="not a feature map of a batch of 2"):
+        visattn.explain(model_of("swin"), inputs, method="gradcam", target=0, layer=layer)
+
+
+def test_maps_of_class_activation_and_of_walks_share_their_cells() -> None:
+    model, inputs = model_of("swin_padded"), zoo.images(size=zoo.size_of("swin_padded"))
+    (one, _) = visattn.explain(model, inputs, method="gradcam", target=0)
+    chain = model.adapter.chain(Size(*zoo.size_of("swin_padded")))
+    assert one.grid.shape == tuple(chain.end.grid)
+    box = one.geometry.cell_box(0, 1)
+    assert box.right - box.left == pytest.approx(chain.end.cell[1])
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout"])
+def test_a_cell_as_query_is_one_of_the_map_and_the_same_as_its_pixel(method: str) -> None:
+    model, inputs = model_of("swin"), zoo.images(size=zoo.size_of("swin"))
+    layers = {"layers": [1, -1]} if method == "attention" else {}
+    grids = [
+        visattn.explain(model, inputs, method=method, query=query, **layers)[0].grid
+        for query in ((9, 14), visattn.Pixel(14 * 4 + 2, 9 * 4 + 2), (8, 12), (0, 0))
+    ]
+    assert grids[0].shape == (16, 24)
+    np.testing.assert_array_equal(grids[0], grids[1])
+    if method == "rollout":  # 4 x 4 cells of the map are one token of the last stage
+        np.testing.assert_array_equal(grids[0], grids[2])
+    assert not np.allclose(grids[0], grids[3])
+    with pytest.raises(UnsupportedMethodError, match="16 x 24"):
+        visattn.explain(model, inputs, method=method, query=(16, 0), **layers)
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "gae"])
+def test_relevance_on_padding_is_measured_and_told(method: str) -> None:
+    model, inputs = model_of("tiny_vit_padded"), zoo.images(size=zoo.size_of("tiny_vit_padded"))
+    layers = {"layers": 0} if method == "attention" else {}
+    (found, _) = visattn.explain(model, inputs, method=method, target=target_of(method), **layers)
+    share = found.provenance["padding_mass"]
+    assert 0 < share < 1
+    assert (share > 0.1) == any("went to padding" in note for note in found.warnings)
+    if method != "gae":
+        assert found.grid.sum() + share == pytest.approx(1, abs=1e-4)
+
+
+def test_approximations_of_a_walk_are_told_on_the_map() -> None:
+    (found, _) = visattn.explain(
+        model_of("davit"), zoo.images(size=zoo.size_of("davit")), method="rollout"
+    )
+    assert any("channel" in note for note in found.warnings)
+    (other, _) = visattn.explain(
+        model_of("davit"), zoo.images(size=zoo.size_of("davit")), method="attention"
+    )
+    assert not any("channel" in note for note in other.warnings)
+
+
+def test_the_share_of_the_readout_that_attends_is_told() -> None:
+    name = "crossvit"
+    (found, _) = visattn.explain(
+        model_of(name), zoo.images(size=zoo.size_of(name)), method="attention"
+    )
+    assert found.provenance["attending"] == pytest.approx(0.5)
+    assert any("only 50%" in note for note in found.warnings)
+
+
+@pytest.mark.parametrize("name", ["crossvit", "cait", "class"])
+def test_discarding_never_touches_the_class_token(name: str) -> None:
+    """With everything but the largest patch-to-patch entry gone, the class row is as it was."""
+    model, inputs = model_of(name), zoo.images(size=zoo.size_of(name))
+    options = {"layers": -1} if name == "class" else {}
+    kept, gone = (
+        visattn.explain(model, inputs, method="rollout", discard_ratio=ratio, **options)[0].grid
+        for ratio in (0.0, 0.99)
+    )
+    assert (gone > 0).sum() == (kept > 0).sum()

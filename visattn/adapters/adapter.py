@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -13,6 +13,8 @@ from visattn.errors import UnsupportedMethodError
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
 from visattn.tokens.layout import TokenLayout
+
+LIBRARIES = ("timm", "torchvision", "transformers", "open_clip", "torch")
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,47 @@ class Adapter(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of every map of this model must know."""
-        return ()
+        """What a reader of every map of this model must know.
+
+        A subclass from elsewhere may pool or arrange its tokens in its own way, which nobody here
+        can see: it is named.
+        """
+        kind = type(self.module)
+        library = kind.__module__.partition(".")[0]
+        ours = type(self).__module__.startswith("visattn.") and not self.general
+        if not ours or library in LIBRARIES:
+            return ()
+        parent = next((k for k in kind.__mro__ if k.__module__.split(".")[0] in LIBRARIES), kind)
+        return (f"{kind.__name__} is read as {parent.__name__}, the class it derives from",)
 
     @property
     def num_classes(self) -> int | None:
         """Number of classes, 0 for a model without classifier, None where it is not known."""
+        head = classifier_of(self.module)
+        outputs = None if head is None else outputs_of(head)
+        if outputs is not None:
+            return outputs
         found = getattr(self.module, "num_classes", None)
         return found if isinstance(found, int) else None
+
+
+def classifier_of(module: nn.Module) -> nn.Module | None:
+    """Return the classifier that a module names itself, which a user may have replaced."""
+    whole: Any = module
+    named = whole.get_classifier() if callable(getattr(whole, "get_classifier", None)) else None
+    first = named[0] if isinstance(named, (tuple, list)) and named else named
+    return first if isinstance(first, nn.Module) else None
+
+
+def outputs_of(head: nn.Module) -> int | None:
+    """Return how many values a head returns: those of its last linear layer; 0 for an identity.
+
+    None where it cannot be told.
+    """
+    if isinstance(head, nn.Identity):
+        return 0
+    linear = [part for part in head.modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+    if not linear:
+        return None
+    last = linear[-1]
+    return last.out_features if isinstance(last, nn.Linear) else last.out_channels

@@ -22,6 +22,7 @@ from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout, Refusal
 from visattn.tokens.layout import TokenLayout
+from visattn.tokens.partition import misfit
 from visattn.tokens.reindex import Reindex
 from visattn.tokens.resampling import convolved, pooled
 from visattn.tokens.step import Placement, Step
@@ -73,6 +74,11 @@ class ByobNetAdapter(Adapter):
         layout = shrunk(pixels(size), *path(self.net.stem))
         for name, block in self.blocks():
             attention = getattr(block, "self_attn", None)
+            if is_halo(attention):
+                side = Size(attention.block_size, attention.block_size)
+                problem = misfit(f"{name}.self_attn", layout, side)
+                if problem is not None:
+                    return problem
             if is_bottleneck(attention) or is_halo(attention):
                 steps.append(residual_attention(f"{name}.self_attn", block, layout))
             elif steps and path(block):

@@ -17,7 +17,7 @@ from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
-from visattn.tokens.chain import Chain
+from visattn.tokens.chain import TALKING, Chain
 from visattn.tokens.layout import TokenLayout
 from visattn.tokens.reindex import Reindex
 from visattn.tokens.step import Placement, Step
@@ -51,9 +51,10 @@ class CaitAdapter(Adapter):
         ]
         steps = [patch_attention(f"blocks.{i}.attn", layout) for i in range(len(self.cait.blocks))]
         if self.cait.global_pool == "avg":
-            return Chain(tuple(steps), layout, readout, aside=dict.fromkeys(ends, UNREAD))
+            unread = dict.fromkeys(ends, UNREAD)
+            return Chain(tuple(steps), layout, readout, notes=(TALKING,), aside=unread)
         steps += [class_attention(name, layout) for name in ends]
-        return Chain(tuple(steps), layout, readout)
+        return Chain(tuple(steps), layout, readout, notes=(TALKING,))
 
     def cam_site(self) -> Site:
         """Return the tokens that enter the last class attention, or an averaging head."""

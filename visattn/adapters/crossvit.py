@@ -8,6 +8,7 @@ The walk ends on the fine grid, where coarse patches hand their relevance to the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -137,7 +138,8 @@ def fusions(number: int, block: Any) -> Iterator[tuple[str, int, bool]]:
 def within(operation: str, both: TokenLayout, branch: int) -> Step:
     """Return a residual block of attention among the tokens of one branch."""
     window = members(both)[branch][None]
-    return Step.block(both, Placement.windowed(operation, window, both.tokens))
+    placement = Placement.windowed(operation, window, both.tokens)
+    return Step.block(both, replace(placement, prefix=1))
 
 
 def fusion(operation: str, both: TokenLayout, branch: int, others: bool) -> Step:

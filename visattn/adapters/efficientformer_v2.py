@@ -11,7 +11,7 @@ from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
 from visattn.images import Size
-from visattn.tokens.chain import Chain
+from visattn.tokens.chain import TALKING, Chain
 from visattn.tokens.layout import TokenLayout
 from visattn.tokens.reindex import Reindex
 from visattn.tokens.resampling import convolved, interpolated
@@ -53,7 +53,7 @@ class EfficientFormerV2Adapter(Adapter):
                     placement = strided_attention(name, block.token_mixer, layout)
                     steps.append(Step.block(layout, placement))
         readout = pooled_readout(layout, self.former.global_pool)
-        return Chain(since_attention(steps), layout, readout, notes=(POINTWISE,))
+        return Chain(since_attention(steps), layout, readout, notes=(POINTWISE, TALKING))
 
     def cam_site(self) -> Site:
         """Return the normalised feature map that the head averages."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter, Site, outputs_of
 from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
@@ -58,8 +58,7 @@ class TorchvisionSwinAdapter(Adapter):
     @property
     def num_classes(self) -> int | None:
         """Number of outputs of the head, which a user may have replaced; 0 without one."""
-        head = self.swin.head
-        return head.out_features if isinstance(head, nn.Linear) else 0
+        return outputs_of(self.swin.head)
 
     @property
     def num_features(self) -> int | None:

@@ -83,4 +83,6 @@ class TransformersDetrAdapter(TransformersAdapter):
 def within(operation: str, layout: TokenLayout, queries: torch.Tensor, keys: torch.Tensor) -> Step:
     """Return a residual block in which some tokens attend to others; the rest pass it by."""
     asking = Reindex.gather(queries, layout.tokens).transposed()
-    return Step.block(layout, Placement(operation, asking, Reindex.gather(keys, layout.tokens)))
+    held = int((queries < layout.places.start).sum())
+    placement = Placement(operation, asking, Reindex.gather(keys, layout.tokens), prefix=held)
+    return Step.block(layout, placement)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter
+from visattn.adapters.adapter import Adapter, outputs_of
 from visattn.adapters.recognition import is_instance
 from visattn.tokens.chain import Refusal
 
@@ -38,7 +38,13 @@ class TransformersAdapter(Adapter):
     @property
     def head(self) -> str:
         """What the module does with its body: the class name behind the family's part."""
-        return type(self.module).__name__.removeprefix(self.kind(self.module) or "")
+        return self.known_class.removeprefix(self.kind(self.module) or "")
+
+    @property
+    def known_class(self) -> str:
+        """Name of the module's class in transformers, of the nearest one for a subclass."""
+        kinds = type(self.module).__mro__
+        return next(k.__name__ for k in kinds if k.__module__.startswith("transformers."))
 
     @property
     def inside(self) -> str:
@@ -62,7 +68,8 @@ class TransformersAdapter(Adapter):
         """Number of classes of an image classifier, 0 without a head, None for other heads."""
         if "ForImageClassification" in self.head:
             whole: Any = self.module
-            return int(whole.config.num_labels)
+            found = outputs_of(whole.classifier) if hasattr(whole, "classifier") else None
+            return int(whole.config.num_labels) if found is None else found
         return None if "For" in self.head else 0
 
     def unread(self) -> Refusal:

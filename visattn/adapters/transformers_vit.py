@@ -79,7 +79,7 @@ class TransformersVitAdapter(TransformersAdapter):
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the layers in order and the read-out of the class that holds them."""
-        if type(self.module).__name__.startswith("ViTMAE") and not keeps_order(self.module):
+        if self.known_class.startswith("ViTMAE") and not keeps_order(self.module):
             return Refusal(
                 f"{type(self.module).__name__} masks and shuffles its patches at random, so the "
                 "place of a token is not known; load it by name (hf:...), which keeps all patches "
@@ -87,7 +87,7 @@ class TransformersVitAdapter(TransformersAdapter):
             )
         layout = self.layout(size)
         steps = tuple(Step.attention(layout, name) for name in self.attentions())
-        if type(self.module).__name__ == "SiglipVisionModel" and self.body.use_head:
+        if self.known_class == "SiglipVisionModel" and self.body.use_head:
             pool = pooling_step(f"{self.inside}head.attention", layout, 1, 0)
             return Chain(steps, layout, Readout("attention pool (latent query)", ONE), pool)
         return Chain(steps, layout, self.readout(layout), aside=self.unused_pool())
@@ -100,7 +100,7 @@ class TransformersVitAdapter(TransformersAdapter):
 
     def readout(self, layout: TokenLayout) -> Readout | Refusal:
         """Return which tokens the head reads."""
-        kind = type(self.module).__name__
+        kind = self.known_class
         pooler: Any = getattr(self.body, "pooler", self)
         if pooler is None and self.num_classes == 0:
             return self.unread()

@@ -86,14 +86,6 @@ class VisionTransformerAdapter(Adapter):
         layout = patch_layout(self.vit.patch_embed, size)
         return layout.grid, layout.cell
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Say when a subclass from elsewhere may pool or arrange tokens in its own way."""
-        kind = type(self.module)
-        if kind.__module__.startswith("timm."):
-            return ()
-        return (f"{kind.__name__} is read as the timm class it derives from",)
-
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the blocks in order and the read-out of the pooling really used."""
         blocks = residual_blocks(self.vit.blocks)

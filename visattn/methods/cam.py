@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -68,25 +68,47 @@ class ActivationMap(Method):
         return Maps(self.combine(values, gradients), cell, facts={"layer": str(site)})
 
 
-def _channels_first(
-    record: AttentionRecord, site: Site, tensor: torch.Tensor
-) -> tuple[torch.Tensor, tuple[float, float] | None]:
+Cell = tuple[float, float] | None
+
+
+def _channels_first(record: AttentionRecord, site: Site, tensor: torch.Tensor) -> Any:
     """Return (batch, channel, row, col) and the size of its cells."""
-    if site.axes == "channels_first":
-        if tensor.ndim != 4:
-            raise UnsupportedMethodError(
-                f"The {site} has shape {tuple(tensor.shape)}; (batch, channel, row, col) is needed."
-            )
-        channels = record.adapter.num_features
-        if channels is not None and tensor.shape[1] != channels == tensor.shape[3]:
-            tensor = tensor.permute(0, 3, 1, 2)
-        return tensor, None
-    if site.axes == "channels_last":
-        if tensor.ndim != 4:
-            raise UnsupportedMethodError(
-                f"The {site} has shape {tuple(tensor.shape)}; (batch, row, col, channel) is needed."
-            )
-        return tensor.permute(0, 3, 1, 2), None
+    if tensor.ndim not in (3, 4) or tensor.shape[0] != record.batch:
+        raise _misread(record, site, tensor)
+    if tensor.ndim == 3 or site.axes == "tokens":
+        return _from_tokens(record, site, tensor)
+    first, last = (_is_map(tensor.shape[s], record.size) for s in (slice(2, 4), slice(1, 3)))
+    if not (first or last):
+        raise _misread(record, site, tensor)
+    ambiguous = first and last
+    if (ambiguous and site.axes == "channels_last") or (last and not first):
+        tensor = tensor.permute(0, 3, 1, 2)
+    return tensor, _cell(record, tensor)
+
+
+def _is_map(grid: Sequence[int], size: Size) -> bool:
+    """Return whether ``grid`` (row, col) can be what one whole stride leaves of an input."""
+    strides = [round(extent / cells) for extent, cells in zip(size, grid, strict=True) if cells]
+    near = {stride + more for stride in strides for more in (-1, 0, 1)}
+    return any(
+        all(
+            cells in (extent // stride, -(-extent // stride), extent // stride + 1)
+            for extent, cells in zip(size, grid, strict=True)
+        )
+        for stride in near
+        if stride > 0
+    )
+
+
+def _cell(record: AttentionRecord, tensor: torch.Tensor) -> Cell:
+    """Return the cells of the family's last grid where the map has it, else equal parts."""
+    layout = record.adapter.layout(record.size)
+    if isinstance(layout, Refusal) or tuple(tensor.shape[2:]) != tuple(layout.grid):
+        return None
+    return layout.cell
+
+
+def _from_tokens(record: AttentionRecord, site: Site, tensor: torch.Tensor) -> Any:
     layout = record.adapter.layout(record.size)
     if isinstance(layout, Refusal):
         raise UnsupportedMethodError(f"{layout.reason}.")
@@ -97,3 +119,12 @@ def _channels_first(
         )
     patches = tensor[:, layout.places].transpose(1, 2)
     return patches.reshape(*patches.shape[:2], *layout.grid), layout.cell
+
+
+def _misread(record: AttentionRecord, site: Site, tensor: torch.Tensor) -> UnsupportedMethodError:
+    return UnsupportedMethodError(
+        f"The {site} has shape {tuple(tensor.shape)}, which is not a feature map of a batch of "
+        f"{record.batch} with inputs of {record.size.height} x {record.size.width}; name a module "
+        "whose output is (batch, channel, row, col), (batch, row, col, channel) or (batch, token, "
+        f"channel), such as the {record.adapter.cam_site()}."
+    )

@@ -22,7 +22,7 @@ from visattn.methods.treatment import (
     masked,
     treatment_sites,
 )
-from visattn.methods.walk import Product, Walk
+from visattn.methods.walk import Product, Walk, padding_mass
 from visattn.observation import AttentionOperation, AttentionRecord
 from visattn.outliers import DEVIATIONS
 
@@ -93,22 +93,17 @@ class GenericAttentionExplainability(Method):
         chosen = choose(len(walk.layers), self.layers, self.start_layer)
         artefacts = Artefacts(walk, self.sink_factor, self.norm_deviations)
         treatment = Treatment(self.outliers, artefacts)
+        lost: list[torch.Tensor] = []
         for step, attends in walk.steps(self.query, chosen):
             parts = [
-                walk.through(placement, own + gained, positive(treatment.masks(step, placement)))
-                for placement in (step.placements if attends else ())
+                walk.through(each, own + gained, positive(treatment.masks(step, each)), lost)
+                for each in (step.placements if attends else ())
             ]
             own, gained = _residual(step, own), _residual(step, gained)
             gained = torch.stack([gained, *parts]).sum(dim=0)
             gained = treatment.handed_on(step, gained) if attends else gained
-        layout = walk.chain.layout
-        return Maps(
-            layout.to_grid(gained),
-            layout.cell,
-            warnings=treatment.notes(),
-            facts={"readout": walk.start_name(self.query), "layers": chosen},
-            measured=treatment.measured(),
-        )
+        facts = {"readout": walk.start_name(self.query), "layers": chosen}
+        return treatment.maps(gained, padding_mass(lost, gained.sum(dim=1)), facts)
 
 
 def _residual(step: Step, row: torch.Tensor) -> torch.Tensor:

@@ -100,18 +100,8 @@ class Rollout(Method):
                 row = treatment.handed_on(step, torch.stack(parts).mean(dim=0))
             elif step.skip is not None:
                 row = step.skip(row)
-        lost = (1 - row.sum(dim=1)).tolist()
-        layout = walk.chain.layout
-        return Maps(
-            layout.to_grid(row),
-            layout.cell,
-            warnings=treatment.notes(),
-            facts={"readout": walk.start_name(self.query), "layers": chosen},
-            measured=[
-                {"padding_mass": max(0.0, round(share, 6)), **treated}
-                for share, treated in zip(lost, treatment.measured(), strict=True)
-            ],
-        )
+        facts = {"readout": walk.start_name(self.query), "layers": chosen}
+        return treatment.maps(row, 1 - row.sum(dim=1), facts)
 
     def _attend(
         self, treatment: Treatment, step: Step, placement: Placement, row: torch.Tensor

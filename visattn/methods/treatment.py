@@ -10,6 +10,8 @@ import torch
 from visattn.adapters import Adapter, Placement, Site, Step
 from visattn.errors import UnsupportedMethodError, suggestion
 from visattn.methods.artefacts import Artefacts
+from visattn.methods.method import Maps
+from visattn.methods.walk import padding_notes
 
 TREATMENTS = ("keep", "mask", "redistribute")
 
@@ -57,6 +59,25 @@ class Treatment:
         moved = row.clone()
         moved[:, places] = torch.where(total > 0, spread, patches)
         return moved
+
+    def maps(self, row: torch.Tensor, padding: torch.Tensor, facts: dict[str, Any]) -> Maps:
+        """Return the map of a walk that ended in ``row``, with what was treated and lost.
+
+        ``padding`` (batch,) is the share of relevance that padding took.
+        """
+        layout = self.artefacts.walk.chain.layout
+        treated, told = self.measured(), self.notes() or [[] for _ in padding]
+        shares = padding.clamp(min=0).tolist()
+        return Maps(
+            layout.to_grid(row),
+            layout.cell,
+            warnings=[[*one, *two] for one, two in zip(told, padding_notes(padding), strict=True)],
+            facts=facts,
+            measured=[
+                {"padding_mass": round(share, 6), **each}
+                for share, each in zip(shares, treated, strict=True)
+            ],
+        )
 
     def measured(self) -> list[dict[str, Any]]:
         """Return for each image how many tokens were treated in which operations."""

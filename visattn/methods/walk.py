@@ -14,6 +14,7 @@ from visattn.geometry import Geometry
 from visattn.observation import AttentionOperation, AttentionRecord
 from visattn.query import cells
 
+PADDING_TO_WARN = 0.1
 Product = Callable[[AttentionOperation, torch.Tensor], torch.Tensor]
 
 
@@ -56,15 +57,24 @@ class Walk:
         """Return the operation of a placement, windows in its batch axis."""
         return self.record.placed(placement)
 
-    def through(self, placement: Placement, row: torch.Tensor, product: Product) -> torch.Tensor:
+    def through(
+        self,
+        placement: Placement,
+        row: torch.Tensor,
+        product: Product,
+        lost: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Return ``row Q X K``: (batch, token after) -> (batch, token before).
 
         Q and K place tokens in query slots and key slots; ``product`` applies the operation, or
-        a matrix X made of it, to rows (batch * window, query).
+        a matrix X made of it, to rows (batch * window, query). What falls on padding is added to
+        ``lost`` (batch,).
         """
         slots = placement.queries(row).reshape(-1, placement.slots[0])
-        keys = product(self.operation(placement), slots)
-        return placement.keys(keys.reshape(row.shape[0], -1))
+        keys = product(self.operation(placement), slots).reshape(row.shape[0], -1)
+        if lost is not None:
+            lost.append(keys @ (1 - placement.keys.sums).to(keys))
+        return placement.keys(keys)
 
     def attended(self, step: Step, row: torch.Tensor) -> torch.Tensor:
         """Return ``r A``: attention alone, mean over heads and over parallel operations."""
@@ -95,7 +105,7 @@ class Walk:
         pooling; with one, tokens of the last stream.
         """
         if query is not None:
-            return self.asked(query, geometries, self.chain.end)
+            return self.asked(query, geometries, self.chain.end, self.chain.layout)
         readout = self.chain.readout
         if isinstance(readout, Refusal):
             raise UnsupportedMethodError(f"{readout.reason}.")
@@ -109,16 +119,20 @@ class Walk:
         return f"query {query}"
 
     def asked(
-        self, query: Any, geometries: Sequence[Geometry], layout: TokenLayout
+        self, query: Any, geometries: Sequence[Geometry], layout: TokenLayout, shown: TokenLayout
     ) -> torch.Tensor:
-        """Return the row (batch, token) of a query over the tokens of ``layout``."""
+        """Return the row (batch, token) of a query over the tokens of ``layout``.
+
+        (row, col) is a cell of the grid ``shown``, that of the map; on a coarser grid the token
+        that covers it is meant.
+        """
         if query == "mean":
             return self._batched(layout.uniform())
         if isinstance(query, str):
             return self._batched(layout.one(self._named(query, layout)))
-        placed = [g.with_grid(layout.grid, layout.cell) for g in geometries]
+        placed = [g.with_grid(shown.grid, shown.cell) for g in geometries]
         try:
-            tokens = [layout.token(*cell) for cell in cells(query, placed)]
+            tokens = [layout.covering(*cell, shown) for cell in cells(query, placed)]
         except (ValueError, IndexError) as error:
             raise UnsupportedMethodError(f"query={query!r}: {error}.") from error
         return torch.stack([layout.one(token) for token in tokens]).to(self._like())
@@ -154,3 +168,21 @@ def _received(operation: AttentionOperation, slots: torch.Tensor) -> torch.Tenso
     if torch.equal(slots, share.expand_as(slots)):
         return share * slots.shape[1] * operation.received
     return operation.left_multiply(slots)
+
+
+def padding_mass(lost: Sequence[torch.Tensor], kept: torch.Tensor) -> torch.Tensor:
+    """Return the share (batch,) of relevance that padding took, of that and ``kept`` (batch,)."""
+    if not lost:
+        return torch.zeros_like(kept)
+    gone = torch.stack(list(lost)).sum(dim=0).clamp(min=0)
+    return gone / (gone + kept).clamp(min=torch.finfo(kept.dtype).tiny)
+
+
+def padding_notes(shares: torch.Tensor) -> list[list[str]]:
+    """Return, for each image, a note where padding took more than `PADDING_TO_WARN`."""
+    return [
+        [f"{share:.0%} of the relevance went to padding, which has no place in the image"]
+        if share > PADDING_TO_WARN
+        else []
+        for share in shares.tolist()
+    ]

@@ -10,6 +10,8 @@ import torch
 from visattn.tokens.layout import TokenLayout
 from visattn.tokens.step import Step
 
+TALKING = "heads are mixed behind their softmax (talking heads): walked is the softmax before that"
+
 
 @dataclass(frozen=True)
 class Refusal:

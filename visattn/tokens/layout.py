@@ -62,6 +62,20 @@ class TokenLayout:
             raise IndexError(f"cell (row {row}, col {col}) lies outside a grid of {rows} x {cols}")
         return len(self.prefix) + row * cols + col
 
+    def covering(self, row: int, col: int, shown: TokenLayout) -> int:
+        """Return the patch token that covers the centre of cell (row, col) of another layout.
+
+        Raises IndexError outside the other layout's grid.
+        """
+        shown.token(row, col)
+        own = (
+            min(int((index + 0.5) * cell / size), count - 1)
+            for index, cell, size, count in zip(
+                (row, col), shown.cell, self.cell, self.grid, strict=True
+            )
+        )
+        return self.token(*own)
+
     def uniform(self, prefix: bool = False) -> torch.Tensor:
         """Return the row (token,) that averages patch tokens, or all tokens with ``prefix``."""
         row = torch.zeros(self.tokens)
