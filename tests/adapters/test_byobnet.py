@@ -46,3 +46,9 @@ def test_a_lambda_layer_among_other_attention_is_named() -> None:
 
 def test_networks_without_attention_stay_with_the_general_family() -> None:
     assert find_adapter(timm.create_model("test_byobnet")).family == "convnet"
+
+
+def test_a_feature_map_that_blocks_do_not_divide_is_refused_by_name() -> None:
+    module = timm.create_model("halonet26t", num_classes=3).eval()
+    with pytest.raises(UnsupportedMethodError, match="which do not fit; use the image_size"):
+        visattn.explain(module, torch.zeros(1, 3, 96, 144), method="rollout")

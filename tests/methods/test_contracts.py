@@ -212,9 +212,7 @@ def test_layers_and_heads_that_are_not_there(options: dict[str, Any]) -> None:
         ("efficientnet", "blocks.0", (24, 40)),
     ],
 )
-def test_a_named_layer_is_read_on_its_own_axes(
-    name: str, layer: str, grid: tuple[int, int]
-) -> None:
+def test_a_named_layer_is_read_on_its_axes(name: str, layer: str, grid: tuple[int, int]) -> None:
     inputs = zoo.images(size=zoo.size_of(name))
     maps = visattn.explain(model_of(name), inputs, method="gradcam", target=0, layer=layer)
     assert [found.grid.shape for found in maps] == [grid, grid]
@@ -259,9 +257,10 @@ def test_relevance_on_padding_is_measured_and_told(method: str) -> None:
     layers = {"layers": 0} if method == "attention" else {}
     (found, _) = visattn.explain(model, inputs, method=method, target=target_of(method), **layers)
     share = found.provenance["padding_mass"]
-    assert 0 < share < 1
+    assert 0 <= share < 1
     assert (share > 0.1) == any("went to padding" in note for note in found.warnings)
-    if method != "gae":
+    if method != "gae":  # where it multiplies by gradients, padding may gather nothing positive
+        assert share > 0
         assert found.grid.sum() + share == pytest.approx(1, abs=1e-4)
 
 

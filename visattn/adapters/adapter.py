@@ -128,7 +128,12 @@ class Adapter(ABC):
 def classifier_of(module: nn.Module) -> nn.Module | None:
     """Return the classifier that a module names itself, which a user may have replaced."""
     whole: Any = module
-    named = whole.get_classifier() if callable(getattr(whole, "get_classifier", None)) else None
+    if not callable(getattr(whole, "get_classifier", None)):
+        return None
+    try:
+        named = whole.get_classifier()
+    except AttributeError:  # timm's models with fused layers have lost what they would name
+        return None
     first = named[0] if isinstance(named, (tuple, list)) and named else named
     return first if isinstance(first, nn.Module) else None
 

@@ -74,11 +74,9 @@ class ByobNetAdapter(Adapter):
         layout = shrunk(pixels(size), *path(self.net.stem))
         for name, block in self.blocks():
             attention = getattr(block, "self_attn", None)
-            if is_halo(attention):
-                side = Size(attention.block_size, attention.block_size)
-                problem = misfit(f"{name}.self_attn", layout, side)
-                if problem is not None:
-                    return problem
+            problem = halo_misfit(name, attention, layout) if is_halo(attention) else None
+            if problem is not None:
+                return problem
             if is_bottleneck(attention) or is_halo(attention):
                 steps.append(residual_attention(f"{name}.self_attn", block, layout))
             elif steps and path(block):
@@ -197,6 +195,12 @@ def halo_placement(name: str, attention: Any, grid: Size, read: Reindex) -> Plac
     queries = made.transposed() if pool is None else pool.then(made.transposed())
     origin = made.then(asked).then(read)
     return Placement(name, queries, keys.then(read), len(slots), "bhw", origin=origin)
+
+
+def halo_misfit(name: str, attention: Any, layout: TokenLayout) -> Refusal | None:
+    """Return why a feature map cannot be cut into whole blocks, or None where it can."""
+    side = Size(attention.block_size, attention.block_size)
+    return misfit(f"{name}.self_attn", layout, side)
 
 
 def output_pool(pool: nn.Module, grid: Size) -> Reindex | None:

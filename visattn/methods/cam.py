@@ -58,8 +58,9 @@ class ActivationMap(Method):
         activation = record.activations[site]
         if activation.gradient is None:
             raise UnsupportedMethodError(f"The {site} was observed without gradients.")
-        values, cell = _channels_first(record, site, wide(activation.value))
-        gradients, _ = _channels_first(record, site, wide(activation.gradient))
+        trusted = self.layer is None
+        values, cell = _channels_first(record, site, wide(activation.value), trusted)
+        gradients, _ = _channels_first(record, site, wide(activation.gradient), trusted)
         if self.layer is not None and not gradients.any():
             raise UnsupportedMethodError(
                 f"The score does not depend on the spatial part of the {site}: its gradient is "
@@ -71,17 +72,23 @@ class ActivationMap(Method):
 Cell = tuple[float, float] | None
 
 
-def _channels_first(record: AttentionRecord, site: Site, tensor: torch.Tensor) -> Any:
-    """Return (batch, channel, row, col) and the size of its cells."""
+def _channels_first(
+    record: AttentionRecord, site: Site, tensor: torch.Tensor, trusted: bool
+) -> Any:
+    """Return (batch, channel, row, col) and the size of its cells.
+
+    What an adapter declares is ``trusted`` where the shape cannot tell (maps that a model squashed
+    to another aspect); of a layer that a user named the axes must fit the input.
+    """
     if tensor.ndim not in (3, 4) or tensor.shape[0] != record.batch:
         raise _misread(record, site, tensor)
     if tensor.ndim == 3 or site.axes == "tokens":
         return _from_tokens(record, site, tensor)
     first, last = (_is_map(tensor.shape[s], record.size) for s in (slice(2, 4), slice(1, 3)))
-    if not (first or last):
+    if not (first or last or trusted):
         raise _misread(record, site, tensor)
-    ambiguous = first and last
-    if (ambiguous and site.axes == "channels_last") or (last and not first):
+    told = site.axes == "channels_last"
+    if told if first == last else last:
         tensor = tensor.permute(0, 3, 1, 2)
     return tensor, _cell(record, tensor)
 
