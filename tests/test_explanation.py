@@ -219,7 +219,7 @@ def test_an_uncapturable_model_still_gets_what_needs_no_attention(
 def test_outputs_that_are_no_class_scores_are_refused() -> None:
     module = zoo.build("class")
     module.head = torch.nn.Identity()
-    with pytest.raises(TargetError, match="declares 5 classes but returns 32"):
+    with pytest.raises(TargetError, match="has no classifier"):
         visattn.explain(module, zoo.images(1), method="gae")
 
 
@@ -299,3 +299,30 @@ def test_impossible_batch_sizes_are_refused(options: dict[str, int]) -> None:
         visattn.explain(zoo.build("class"), zoo.images(1), method="rollout", **options)
     with pytest.raises(visattn.ImageError, match="No image"):
         visattn.explain(zoo.build("class"), zoo.images(0), method="rollout")
+
+
+class Attentive(torch.nn.Module):
+    """A norm that somebody replaced by attention."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+@pytest.mark.parametrize("method", ["rollout", "attention"])
+def test_attention_that_no_adapter_knows_is_an_error_and_no_map(method: str) -> None:
+    module = zoo.build("class")
+    module.norm = Attentive()
+    with pytest.raises(visattn.CaptureError, match=r"norm attended in this pass.*no place"):
+        visattn.explain(module, zoo.images(1), method=method)
+
+
+def test_a_regular_pattern_is_told_where_it_makes_up_the_map() -> None:
+    from visattn.explanation import REGULAR
+    from visattn.statistics import lattice
+
+    size = zoo.size_of("mobilevit")
+    model = visattn.load_model(zoo.build("mobilevit"), image_size=size)
+    (found,) = visattn.explain(model, zoo.images(1, size), method="rollout")
+    share = lattice(found.grid)
+    told = [note for note in found.warnings if "every second cell" in note]
+    assert bool(told) == (share is not None and share >= REGULAR)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import visattn
-from tests.zoo import GRID, build, images
+from tests.zoo import GRID, build, images, size_of
+from visattn.images import Size
 
 
 def with_a_large_token() -> torch.nn.Module:
@@ -29,7 +30,7 @@ def test_layers_are_listed_with_sinks_prefix_share_and_high_norms() -> None:
     assert [row.layer for row in report.outliers] == [0, 1, 2]
     assert report.outliers[1].norm_outliers == 1
     assert all(0 < share(row) < 1 for row in report.outliers)
-    page = str(report).split("artefact tokens, mean of an image\n")[1].splitlines()
+    page = str(report).split("mean of an image, on photographs\n")[1].splitlines()
     assert page[1].startswith("  layer 1   sinks ")
     assert page[1].endswith("high norm 1")
 
@@ -55,9 +56,10 @@ def test_without_images_the_noise_is_judged() -> None:
 
 
 def test_unread_norms_are_unknown_and_other_models_say_why() -> None:
-    swin = visattn.inspect_model(build("swin"))
-    assert "high norm unknown" in str(swin)
-    assert "sinks 0 with 0.0% of the attention" in str(swin)
+    hiera = visattn.inspect_model(build("hiera"), size=Size(*size_of("hiera")))
+    assert "high norm unknown" in str(hiera)
+    assert "sinks 0 with 0.0% of the attention" in str(hiera)
+    assert "on noise" in str(hiera)
     resnet = visattn.inspect_model(build("resnet"))
     assert isinstance(resnet.outliers, str)
     assert "attention" in resnet.outliers

@@ -59,7 +59,11 @@ def test_norms_are_those_of_the_patch_tokens_behind_each_block(name: str) -> Non
         torch.testing.assert_close(found[place], expected)
 
 
-PREFIXES = ("naflex", "hybrid", "vitamin", "relpos")
+PREFIXES = (
+    "naflex", "hybrid", "vitamin", "relpos", "swin", "transformers_vit", "transformers_dino",
+    "transformers_clip", "transformers_siglip", "transformers_beit", "torchvision_vit",
+    "open_clip_vit",
+)  # fmt: skip
 SITED = [*VITS, *(name for name in FAMILIES if name.startswith(PREFIXES))]
 
 

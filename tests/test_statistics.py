@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from visattn.statistics import concentration, entropy, gini, mass, no_signal, summary, top_mass
+from visattn.statistics import (
+    concentration,
+    entropy,
+    gini,
+    lattice,
+    mass,
+    no_signal,
+    summary,
+    top_mass,
+)
 
 SEEDS = range(8)
 
@@ -146,3 +155,20 @@ def test_concentration_names_the_one_cell_that_dwarfs_the_rest() -> None:
     assert concentration(np.array([[0.0, 100.0]], np.float32)) is None
     grid[3, 4], grid[0, 0] = 16.0, -0.1
     assert concentration(grid) is None
+
+
+def test_a_lattice_is_all_of_its_own_variance_and_none_of_a_photos() -> None:
+    board = np.indices((9, 12)).sum(axis=0) % 2
+    assert lattice(board.astype(np.float32)) == pytest.approx(1)
+    ramp = np.arange(96, dtype=np.float32).reshape(8, 12)
+    assert lattice(ramp) == pytest.approx(0, abs=0.1)
+    noise = np.random.default_rng(0).random((40, 40))
+    assert lattice(board[:8] + 0.5 * np.ones((8, 12))) == pytest.approx(1)
+    found = lattice(noise)
+    assert found is not None
+    assert found < 0.01
+
+
+def test_small_and_flat_maps_have_no_lattice() -> None:
+    assert lattice(np.ones((20, 20))) is None
+    assert lattice(np.random.default_rng(0).random((7, 7))) is None

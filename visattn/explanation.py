@@ -20,10 +20,11 @@ from visattn.observation import AttentionRecord, record_pass
 from visattn.observation.passes import NOTHING, Passed
 from visattn.saliency import SaliencyMap, Target
 from visattn.sinks import NO_STATISTICS, attention_statistics, outlier_warnings
-from visattn.statistics import concentration, no_signal, summary
+from visattn.statistics import concentration, lattice, no_signal, summary
 from visattn.targets import predictions
 
 BATCH_SIZE = 8
+REGULAR = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +266,7 @@ def _maps(
                 warnings=(
                     *_warnings(model, values[index], found, index, item, target),
                     *_artefact_warnings(job, found, extra),
-                    *_walk_notes(job, record),
+                    *_walk_notes(job, record, values[index]),
                 ),
                 statistics={**summary(values[index]), **extra},
                 provenance=_provenance(model, job, found, index, item),
@@ -300,10 +301,19 @@ def _artefact_warnings(job: Job, found: Maps, attention: Mapping[str, Any]) -> l
     return outlier_warnings(attention, found.facts.get("layers"))
 
 
-def _walk_notes(job: Job, record: AttentionRecord) -> tuple[str, ...]:
-    """Return the approximations of a walk through all steps of the model."""
+def _walk_notes(job: Job, record: AttentionRecord, values: Any) -> tuple[str, ...]:
+    """Return what a reader must know of a walk through all steps of the model."""
     chain = chain_of(record.adapter, record.size)
-    return chain.notes if job.method.walks and isinstance(chain, Chain) else ()
+    if not job.method.walks or not isinstance(chain, Chain):
+        return ()
+    share = lattice(values)
+    if share is None or share < REGULAR:
+        return chain.notes
+    note = (
+        f"{share:.0%} of the map's variance is a pattern of every second cell, which comes from "
+        "strided layers and not from the photo; attention of single layers does not have it"
+    )
+    return (note, *chain.notes)
 
 
 def _provenance(model: Model, job: Job, found: Maps, index: int, item: Prepared) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from visattn.sinks import LayerOutliers, outlier_report
 
 @dataclass(frozen=True)
 class OperationRow:
-    """One attention operation: name and sizes (batch, heads, queries, keys)."""
+    """One attention operation: name and sizes (windows, heads, queries, keys) for one image."""
 
     name: str
     shape: tuple[int, int, int, int]
     fused: bool
     biased: bool
+    axis: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Report:
         outliers: attention sinks and high-norm tokens of each attention layer, or why they are not
             known.
         methods: for each method None where it applies, else why not.
+        on_images: whether the outliers were counted on photographs.
     """
 
     facts: Mapping[str, Any]
@@ -69,12 +71,17 @@ class Report:
     tokens: Mapping[str, str]
     outliers: tuple[OutlierRow, ...] | str
     methods: Mapping[str, str | None]
+    on_images: bool = False
 
     def __str__(self) -> str:
-        lines = [f"{key:<16}{value}" for key, value in {**self.facts, **self.tokens}.items()]
+        facts = {**self.facts, **self.tokens}
+        width = max(len(key) for key in facts) + 2
+        lines = [f"{key:<{width}}{value}" for key, value in facts.items()]
         lines += ["", "attention operations", *_operation_lines(self.operations)]
         lines += ["", "proof", *_proof_lines(self.proof)]
-        lines += ["", "artefact tokens, mean of an image", *_outlier_lines(self.outliers)]
+        seen = "photographs" if self.on_images else "noise (photographs: --image, images=)"
+        lines += ["", f"artefact tokens, mean of an image, on {seen}"]
+        lines += _outlier_lines(self.outliers)
         lines += ["", "methods"]
         for name, reason in self.methods.items():
             lines.append(f"  {name:<24}{'applies' if reason is None else f'no: {reason}'}")
@@ -106,6 +113,7 @@ def inspect_model(
         tokens=_tokens(known, side),
         outliers=_outliers(known, noise if images is None else images),
         methods={name: get_method(name)().refusal(known.adapter, side) for name in list_methods()},
+        on_images=images is not None,
     )
 
 
@@ -115,7 +123,8 @@ def _attention(model: Model, noise: torch.Tensor) -> tuple[tuple[OperationRow, .
     except CaptureError:
         return (), None
     rows = (
-        OperationRow(op.name, op.shape, op.fused, op.bias is not None) for op in seen.operations
+        OperationRow(op.name, op.shape, op.fused, op.bias is not None, op.axis)
+        for op in seen.operations
     )
     return tuple(rows), prove(model.module, noise)
 
@@ -173,11 +182,17 @@ def _readout(readout: Readout | Refusal) -> str:
 def _operation_lines(operations: tuple[OperationRow, ...]) -> list[str]:
     if not operations:
         return ["  none observed"]
+    width = max(24, *(len(op.name) + 2 for op in operations))
     return [
-        f"  {op.name:<24}{op.shape[1]} heads, {op.shape[2]} queries x {op.shape[3]} keys, "
+        f"  {op.name:<{width}}{_windows(op)}{op.shape[1]} heads, {op.shape[2]} queries x "
+        f"{op.shape[3]} keys{', of channels' if op.axis == 'channel' else ''}, "
         f"{'fused' if op.fused else 'explicit'}{', bias' if op.biased else ''}"
         for op in operations
     ]
+
+
+def _windows(operation: OperationRow) -> str:
+    return f"{operation.shape[0]} x " if operation.shape[0] > 1 else ""
 
 
 def _outlier_lines(outliers: tuple[OutlierRow, ...] | str) -> list[str]:

@@ -81,6 +81,20 @@ def concentration(grid: Array) -> float | None:
     return largest if largest > DWARFS * float(np.percentile(shares, 99)) else None
 
 
+def lattice(grid: Array) -> float | None:
+    """Return the share of a map's variance that repeats every second row and column, 0..1.
+
+    None for fewer than 64 cells and for maps without variance. A photo does not repeat so; strided
+    convolutions with overlapping kernels read every second cell more often than the others.
+    """
+    rows, cols = grid.shape
+    wide = grid[: rows - rows % 2, : cols - cols % 2].astype(np.float64)
+    total = float(wide.var())
+    if wide.size < 64 or not total > 0:
+        return None
+    return float(wide.reshape(rows // 2, 2, cols // 2, 2).mean(axis=(0, 2)).var() / total)
+
+
 def summary(grid: Array) -> dict[str, float | None]:
     """Return entropy, Gini coefficient and top-5 % mass, None where there is no positive mass."""
     return {"entropy": entropy(grid), "gini": gini(grid), "top5_mass": top_mass(grid)}

@@ -115,9 +115,9 @@ class TextTarget:
         """Return the text's embedding (channel,); raises `TargetError` without a text tower."""
         if not isinstance(model, VisionLanguageModel):
             raise TargetError(
-                f"{model.name} has no text tower, so it cannot tell what {self.texts[0]!r} means: "
-                "load a vision-language model by name (open_clip:..., hf:...), or use "
-                "visattn.SimilarityTarget(embedding)."
+                f"{model.name} has no text tower and tokenizer that could be used, so it cannot "
+                f"tell what {self.texts[0][:60]!r} means: load a vision-language model by name "
+                "(open_clip:..., hf:...), or use visattn.SimilarityTarget(embedding)."
             )
         embeddings = model.text.embed(self.texts)
         return functional.normalize(embeddings, dim=1).mean(dim=0).to(model.device)
@@ -213,11 +213,16 @@ def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
     )
 
 
+def _textual(model: Model) -> str:
+    return "target='text:a photo of a cat', " if isinstance(model, VisionLanguageModel) else ""
+
+
 def _require_classes(spec: Any, model: Model, output: torch.Tensor) -> None:
     if not model.has_classifier:
         raise TargetError(
             f"{model.name} has no classifier, so target={spec!r} means nothing to it: use "
-            "target='embedding' (the image's own embedding) or visattn.SimilarityTarget(image)."
+            f"{_textual(model)}target='embedding' (the image's own embedding) or "
+            "visattn.SimilarityTarget(image)."
         )
     declared = model.adapter.num_classes or (len(model.labels) if model.labels else None)
     binary = declared == 2 and output.shape[-1] == 1

@@ -24,8 +24,11 @@ def qwen() -> nn.Module:
 
 
 def test_merged_tokens_are_what_a_query_names() -> None:
-    """Untrained attention is nearly uniform: the residual path shows the patches of the token."""
-    maps = visattn.explain(qwen(), zoo.images(1, (64, 96)), method="rollout", query=(1, 2))
+    """Untrained attention is nearly uniform: the residual path shows the patches of the token.
+
+    The query is a patch of the map; the token that it was merged into is meant.
+    """
+    maps = visattn.explain(qwen(), zoo.images(1, (64, 96)), method="rollout", query=(3, 4))
     hottest = torch.from_numpy(maps[0].grid.copy()).flatten().topk(4).indices
     assert maps[0].grid.shape == (4, 6)
     assert {divmod(int(cell), 6) for cell in hottest} == {(2, 4), (2, 5), (3, 4), (3, 5)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cli_command import Command
 
@@ -59,3 +61,11 @@ def test_mistakes_are_exit_code_2(
 
 
 RANDOM = ["--weights", "random"]
+
+
+def test_artefact_tokens_can_be_counted_on_a_photo(visattn_command: Command, photo: Path) -> None:
+    words = ("inspect", "test_vit", "--weights", "random")
+    assert "mean of an image, on noise" in visattn_command(*words).out
+    done = visattn_command(*words, "--image", str(photo))
+    assert done.code == 0, done.err
+    assert "mean of an image, on photographs" in done.out

@@ -143,6 +143,12 @@ def outputs_of(head: nn.Module) -> int | None:
 
     None where it cannot be told.
     """
+    while isinstance(head, nn.Sequential) and len(head):
+        if isinstance(head[-1], nn.Identity):
+            return 0
+        if not isinstance(head[-1], nn.Sequential):
+            break
+        head = head[-1]
     if isinstance(head, nn.Identity):
         return 0
     linear = [part for part in head.modules() if isinstance(part, (nn.Linear, nn.Conv2d))]

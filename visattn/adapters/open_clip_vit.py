@@ -50,6 +50,11 @@ class OpenClipVitAdapter(Adapter):
         """Return the class token and the patches of an input of ``size``."""
         return conv_layout(self.vit.conv1, size, ("class",))
 
+    def block_sites(self) -> tuple[Site | None, ...]:
+        """Return the output of every block."""
+        names = (f"transformer.resblocks.{i}" for i in range(len(self.vit.transformer.resblocks)))
+        return tuple(Site(name, "output", "tokens", norm=True) for name in names)
+
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the blocks in order and the read-out of the pooling really used."""
         layout = self.layout(size)

@@ -55,6 +55,16 @@ class SwinAdapter(Adapter):
         readout = pooled_readout(layout, self.swin.head.global_pool.pool_type)
         return Chain(tuple(steps), layout, readout)
 
+    def block_sites(self) -> tuple[Site | None, ...]:
+        """Return the output of every block, none for patch merging."""
+        stages = "layers" if hasattr(self.swin, "layers") else "stages"
+        sites: list[Site | None] = []
+        for number, stage in enumerate(getattr(self.swin, stages)):
+            sites += [] if isinstance(stage.downsample, nn.Identity) else [None]
+            names = (f"{stages}.{number}.blocks.{i}" for i in range(len(stage.blocks)))
+            sites += [Site(name, "output", "channels_last", norm=True) for name in names]
+        return tuple(sites)
+
     def cam_site(self) -> Site:
         """Return the feature map that enters the head."""
         first = is_instance(

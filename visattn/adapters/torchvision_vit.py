@@ -38,6 +38,12 @@ class TorchvisionVitAdapter(Adapter):
         grid = Size(size.height // side, size.width // side)
         return TokenLayout(("class",), grid, (float(side), float(side)))
 
+    def block_sites(self) -> tuple[Site | None, ...]:
+        """Return the output of every layer of the encoder."""
+        layers = [name for name, _ in self.vit.encoder.layers.named_children()]
+        names = (f"encoder.layers.{name}" for name in layers)
+        return tuple(Site(name, "output", "tokens", norm=True) for name in names)
+
     def chain(self, size: Size) -> Chain:
         """Return the encoder's layers; the head reads the class token."""
         layout = self.layout(size)

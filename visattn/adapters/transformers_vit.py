@@ -5,6 +5,7 @@ Tokens run ``[class?, distillation?, registers..., patches in row-major order]``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,11 @@ class TransformersVitAdapter(TransformersAdapter):
             for name, part in self.body.named_modules()
             if type(part).__name__ == kind and not name.startswith("decoder")
         ]
+
+    def block_sites(self) -> tuple[Site | None, ...]:
+        """Return the output of every layer."""
+        layers = (re.match(r".*\.\d+(?=\.)", name) for name in self.attentions())
+        return tuple(layer and Site(layer[0], "output", "tokens", norm=True) for layer in layers)
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the layers in order and the read-out of the class that holds them."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from visattn.cli.options import Device, ImageSize, ModelArgument, Weights, size_of, weights_of
@@ -12,6 +15,9 @@ def command(
     weights: Weights = "pretrained",
     image_size: ImageSize = None,
     device: Device = "auto",
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Photo on which artefact tokens are counted.")
+    ] = None,
 ) -> None:
     """Show a model's layers, tokens, read-out and applicable methods, and prove the capture."""
     from visattn.inspection import inspect_model
@@ -20,4 +26,4 @@ def command(
     loaded = load_model(
         model, weights=weights_of(weights), image_size=size_of(image_size), device=device
     )
-    typer.echo(str(inspect_model(loaded)))
+    typer.echo(str(inspect_model(loaded, images=image or None)))

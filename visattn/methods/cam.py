@@ -84,13 +84,21 @@ def _channels_first(
         raise _misread(record, site, tensor)
     if tensor.ndim == 3 or site.axes == "tokens":
         return _from_tokens(record, site, tensor)
-    first, last = (_is_map(tensor.shape[s], record.size) for s in (slice(2, 4), slice(1, 3)))
-    if not (first or last or trusted):
-        raise _misread(record, site, tensor)
-    told = site.axes == "channels_last"
-    if told if first == last else last:
+    if _is_channels_last(record, site, tensor, trusted):
         tensor = tensor.permute(0, 3, 1, 2)
     return tensor, _cell(record, tensor)
+
+
+def _is_channels_last(
+    record: AttentionRecord, site: Site, tensor: torch.Tensor, trusted: bool
+) -> bool:
+    channels = record.adapter.num_features
+    first, last = (_is_map(tensor.shape[s], record.size) for s in (slice(2, 4), slice(1, 3)))
+    if trusted and channels is not None:
+        first, last = (tensor.shape[axis] == channels for axis in (1, 3))
+    if first == last and not trusted:
+        raise _misread(record, site, tensor)
+    return last if first != last else site.axes == "channels_last"
 
 
 def _is_map(grid: Sequence[int], size: Size) -> bool:

@@ -87,7 +87,10 @@ class Model:
         """Return the batch (batch, channel, row, col) on the model's device in its dtype."""
         sizes = {tuple(item.tensor.shape) for item in prepared}
         if len(sizes) > 1:
-            raise ModelError(f"Inputs of different shapes cannot share a batch: {sorted(sizes)}.")
+            raise ModelError(
+                f"Inputs of different shapes cannot share a batch: {sorted(sizes)}. This model "
+                "takes photos in their own proportions: use batch_size=1."
+            )
         return torch.stack([item.tensor for item in prepared]).to(self.device, self.dtype)
 
     def run(self, batch: torch.Tensor) -> torch.Tensor:

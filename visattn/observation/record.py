@@ -73,7 +73,8 @@ class AttentionRecord:
         """Return the walk from the head to the finest grid, checked against what was observed.
 
         Raises `UnsupportedMethodError` where the family has none, `CaptureError` where an
-        operation of the walk was not observed or does not have the tokens that were declared.
+        operation of the walk was not observed or does not have the tokens that were declared, and
+        where an operation was observed that is no part of the walk.
         """
         chain = chain_of(self.adapter, self.size)
         if isinstance(chain, Refusal):
@@ -83,12 +84,14 @@ class AttentionRecord:
         declared = {placement.operation for placement in placements}
         for placement in placements:
             self._check(placement)
-            again = f"{placement.operation}#2"
-            if again in self._by_name and again not in declared and again not in chain.aside:
-                raise CaptureError(
-                    f"{placement.operation} ran several times in one pass, so it is not clear "
-                    "which of them to walk."
-                )
+        missed = [name for name in self._by_name if name not in {*declared, *chain.aside}]
+        if missed:
+            more = f" and {len(missed) - 1} more" if len(missed) > 1 else ""
+            raise CaptureError(
+                f"{missed[0]}{more} attended in this pass, but the {self.adapter.family} adapter "
+                "gives it no place: a module was added, replaced, or ran several times. A walk "
+                "without it would be wrong; describe the model with visattn.register_adapter."
+            )
         return chain
 
     def placed(self, placement: Placement) -> AttentionOperation:
