@@ -192,7 +192,7 @@ def _operation_lines(operations: tuple[OperationRow, ...]) -> list[str]:
 
 
 def _windows(operation: OperationRow) -> str:
-    return f"{operation.shape[0]} x " if operation.shape[0] > 1 else ""
+    return f"{operation.shape[0]} windows, " if operation.shape[0] > 1 else ""
 
 
 def _outlier_lines(outliers: tuple[OutlierRow, ...] | str) -> list[str]:
