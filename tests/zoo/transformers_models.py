@@ -118,11 +118,12 @@ def timm_inside() -> nn.Module:
     return transformers.TimmWrapperForImageClassification(config).eval()
 
 
-def members() -> dict[str, Member]:
-    def tokens(norm: str) -> tuple[str, str, str]:
-        return (norm, "output", "tokens")
+def tokens(norm: str) -> tuple[str, str, str]:
+    return (norm, "output", "tokens")
 
-    plain = {
+
+def plain() -> dict[str, Member]:
+    return {
         "vit": Member(
             lambda: vit("ViTForImageClassification", "ViTConfig", num_labels=5),
             SIZE, tokens("vit.layernorm"),
@@ -148,6 +149,11 @@ def members() -> dict[str, Member]:
             ),
             SIZE, tokens("layernorm"),
         ),
+    }  # fmt: skip
+
+
+def dino_and_dual() -> dict[str, Member]:
+    return {
         "dinov2": Member(
             lambda: vit(
                 "Dinov2ForImageClassification", "Dinov2Config", num_labels=5, image_size=64
@@ -181,7 +187,10 @@ def members() -> dict[str, Member]:
         ),
         "timm": Member(timm_inside, SIZE, tokens("timm_model.norm")),
     }  # fmt: skip
-    others = {
+
+
+def hierarchical_and_detr() -> dict[str, Member]:
+    return {
         "swin": Member(
             lambda: swin("SwinForImageClassification", "SwinConfig", (64, 96)),
             (64, 96), tokens("swin.layernorm"),
@@ -204,7 +213,11 @@ def members() -> dict[str, Member]:
         ),
         "detr": Member(detr, (96, 160), reach=1),
     }  # fmt: skip
-    return {f"transformers_{name}": member for name, member in {**plain, **others}.items()}
+
+
+def members() -> dict[str, Member]:
+    every = {**plain(), **dino_and_dual(), **hierarchical_and_detr()}
+    return {f"transformers_{name}": member for name, member in every.items()}
 
 
 MEMBERS = members() if importlib.util.find_spec("transformers") else {}
