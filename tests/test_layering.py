@@ -16,12 +16,13 @@ import visattn
 PACKAGE = Path(visattn.__file__).parent
 
 PICTURES = (
-    "errors", "registry", "atomic", "images", "geometry", "normalization", "statistics",
+    "errors", "registry", "atomic", "progress", "images", "geometry", "normalization", "statistics",
     "saliency", "overlay", "figures",
 )  # fmt: skip
 MODELS = (
-    "query", "tokens", "adapters", "models", "targets", "observation", "outliers", "methods",
-    "sinks", "registers", "explanation", "coverage", "inspection", "gallery", "cli", "__main__",
+    "query", "tokens", "adapters", "models", "targets", "propagation", "observation", "outliers",
+    "methods", "sinks", "registers", "explanation", "coverage", "inspection", "evaluation",
+    "gallery", "cli", "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 
@@ -37,6 +38,8 @@ NEVER = {
     "outliers": ("timm", "torchvision", "transformers", "open_clip"),
     "sinks": ("timm", "torchvision", "transformers", "open_clip"),
     "registers": ("timm", "torchvision", "transformers", "open_clip"),
+    "propagation": ("timm", "torchvision", "transformers", "open_clip"),
+    "evaluation": ("timm", "torchvision", "transformers", "open_clip"),
 }
 NOT_AT_IMPORT = {
     "adapters": ("timm", "torchvision", "transformers", "open_clip"),

@@ -18,10 +18,12 @@ from visattn.models import Model, Prepared, load_model
 from visattn.models.inputs import prepare_all
 from visattn.observation import AttentionRecord, record_pass
 from visattn.observation.passes import NOTHING, Passed
+from visattn.progress import Report, reporting
+from visattn.propagation import PLAIN
 from visattn.saliency import SaliencyMap, Target
 from visattn.sinks import NO_STATISTICS, attention_statistics, outlier_warnings
 from visattn.statistics import concentration, lattice, no_signal, summary
-from visattn.targets import predictions
+from visattn.targets import ContrastTarget, predictions
 
 BATCH_SIZE = 8
 REGULAR = 0.5
@@ -44,6 +46,11 @@ class Job:
     request: Request
     method: Method
 
+    @property
+    def target(self) -> Any:
+        """The target whose score this job explains."""
+        return self.method.explains(self.request.target)
+
 
 def explain(
     model: Model | nn.Module | str,
@@ -55,6 +62,7 @@ def explain(
     layers: Any = None,
     heads: Any = "mean",
     batch_size: int | None = None,
+    progress: Report | None = None,
     **options: Any,
 ) -> list[SaliencyMap]:
     """Explain where a model looks, one map per image.
@@ -75,6 +83,8 @@ def explain(
         layers: None, an int, a slice or a list of ints; negative ones count from the end.
         heads: ``mean``, ``max``, ``min``, an int or a list.
         batch_size: images per pass; 8 by default.
+        progress: ``(work, done, total)`` is called while methods with many passes run, first
+            with ``done`` = 0 and the expected number of passes.
         **options: parameters of the method.
 
     Raises:
@@ -99,7 +109,9 @@ def explain(
         part = prepared[start : start + size]
         several = isinstance(target, (list, tuple))
         wanted = list(target[start : start + size]) if several else target
-        for (result,) in explain_batch(known, part, [Request(name, wanted, chosen)]):
+        with reporting(progress):
+            answers = explain_batch(known, part, [Request(name, wanted, chosen)])
+        for (result,) in answers:
             if isinstance(result, VisattnError):
                 raise result
             maps.append(result)
@@ -177,11 +189,12 @@ def _class_specific() -> list[str]:
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Group class-specific jobs by target; class-agnostic ones join the first group."""
+    """Group class-specific jobs by target and rules; class-agnostic ones join the first group."""
     groups: list[list[Job]] = []
     for job in (job for job in jobs if job.method.class_specific):
         for group in groups:
-            if _same(group[0].request.target, job.request.target):
+            same_rules = group[0].method.rules == job.method.rules
+            if same_rules and _same(group[0].target, job.target):
                 group.append(job)
                 break
         else:
@@ -194,7 +207,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    plain = (str, int, type(None))
+    plain = (str, int, type(None), ContrastTarget)
     return one is other or (isinstance(one, plain) and type(one) is type(other) and one == other)
 
 
@@ -230,9 +243,10 @@ def _pass(model: Model, prepared: Sequence[Prepared], jobs: Sequence[Job]) -> Pa
     return record_pass(
         model,
         prepared,
-        target=specific[0].request.target if specific else NOTHING,
+        target=specific[0].target if specific else NOTHING,
         attention=any(job.method.attention for job in jobs),
         sites=list(sites),
+        rules=specific[0].method.rules if specific else PLAIN,
     )
 
 

@@ -25,10 +25,18 @@ TOP = re.compile(r"top([1-5])")
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """The scalar explained for one image: a function of outputs (1, ...) and its description."""
+    """The scalar explained for one image.
+
+    Attributes:
+        score: function of outputs (1, ...).
+        target: its description.
+        probability: function of outputs (1, ...) to the probability of the explained class (1,),
+            or None for a score that is none of a class.
+    """
 
     score: ScoreOfOutputs
     target: Target
+    probability: ScoreOfOutputs | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +135,44 @@ class TextTarget:
         return _similarity(self.embedding(model), self.metric, self.label, model, output)
 
 
+@dataclass(frozen=True)
+class ContrastTarget:
+    """A class against the classes that the model finds most similar to it.
+
+    ``y_c - gamma * mean_d y_d`` with d the ``count`` classes whose logits are nearest to the
+    explained class's on this image (Zhang et al., Finer-CAM, CVPR 2025). ``gamma`` = 0 is the
+    class alone.
+
+    Attributes:
+        base: the class, as for `visattn.explain`: None, an index, a label or ``top1`` to ``top5``.
+        gamma: weight of the similar classes.
+        count: how many of them; fewer where the model has no more.
+    """
+
+    base: Any = None
+    gamma: float = 0.6
+    count: int = 3
+
+    def resolve(self, model: Model, output: torch.Tensor) -> Resolved:
+        """Return the score for one image with outputs (1, class)."""
+        known = _resolve(self.base, model, output)
+        if known.target.index is None or output.shape[1] < 2:
+            raise TargetError(
+                f"{known.target.label} is not one of several classes, so no similar class can be "
+                "set against it: give an index, a label or 'top1' to 'top5'."
+            )
+        index = known.target.index
+        distance = (output[0].float() - output[0, index].float()).abs()
+        distance[index] = float("inf")
+        count = min(self.count, output.shape[1] - 1)
+        similar = distance.argsort(stable=True)[:count].tolist()
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            return outputs[:, index] - self.gamma * outputs[:, similar].mean(dim=1)
+
+        return Resolved(score, known.target, known.probability)
+
+
 def resolve(spec: Any, model: Model, outputs: torch.Tensor) -> list[Resolved]:
     """Return the scalar to explain for each image, given the outputs (batch, ...) of the pass.
 
@@ -164,6 +210,15 @@ def scores(resolved: Sequence[Resolved], outputs: torch.Tensor) -> torch.Tensor:
     return torch.stack(parts)
 
 
+def probabilities(resolved: Sequence[Resolved], outputs: torch.Tensor) -> torch.Tensor:
+    """Return the probability of each image's class (batch,), the score where there is no class."""
+    chosen = [
+        Resolved(item.score if item.probability is None else item.probability, item.target)
+        for item in resolved
+    ]
+    return scores(chosen, outputs)
+
+
 def _require_metric(metric: str) -> None:
     if metric not in ("cosine", "dot"):
         raise TargetError(f"metric={metric!r}: use 'cosine' or 'dot'.")
@@ -190,7 +245,7 @@ def _similarity(
 
 
 def _resolve(spec: Any, model: Model, output: torch.Tensor) -> Resolved:
-    if isinstance(spec, (SimilarityTarget, TextTarget)):
+    if isinstance(spec, (SimilarityTarget, TextTarget, ContrastTarget)):
         return spec.resolve(model, output)
     if isinstance(spec, str) and spec == "embedding":
         own = SimilarityTarget(output.flatten().float(), "dot").resolve(model, output)
@@ -246,8 +301,12 @@ def _class(index: int, model: Model, output: torch.Tensor) -> Resolved:
         raise TargetError(
             f"Class {index} does not exist: {model.name} has classes 0 to {count - 1}."
         )
-    probability = float(output.float().softmax(dim=1)[0, index])
-    return Resolved(lambda o: o[:, index], Target(index, model.label(index), probability))
+
+    def probability(outputs: torch.Tensor) -> torch.Tensor:
+        return outputs.float().softmax(dim=1)[:, index]
+
+    target = Target(index, model.label(index), float(probability(output)))
+    return Resolved(lambda o: o[:, index], target, probability)
 
 
 def _binary(index: int, model: Model, output: torch.Tensor) -> Resolved:
@@ -255,8 +314,12 @@ def _binary(index: int, model: Model, output: torch.Tensor) -> Resolved:
     if index not in (0, 1):
         raise TargetError(f"Class {index} does not exist: {model.name} has one output, 0 or 1.")
     sign = 1.0 if index else -1.0
-    probability = float((sign * output.float()).sigmoid())
-    return Resolved(lambda o: sign * o[:, 0], Target(index, model.label(index), probability))
+
+    def probability(outputs: torch.Tensor) -> torch.Tensor:
+        return (sign * outputs.float()[:, 0]).sigmoid()
+
+    target = Target(index, model.label(index), float(probability(output)))
+    return Resolved(lambda o: sign * o[:, 0], target, probability)
 
 
 def _top(rank: int, model: Model, output: torch.Tensor) -> Resolved:

@@ -10,6 +10,7 @@ import torch
 
 import visattn
 from tests import zoo
+from tests.methods.fast import FAST
 from visattn.errors import UnsupportedMethodError
 from visattn.images import Size
 from visattn.methods import get_method, list_methods
@@ -17,7 +18,6 @@ from visattn.models import Model
 
 PAIRS = [(method, name) for method in list_methods() for name in zoo.ALL]
 PLAIN_PAIRS = [(method, name) for method, name in PAIRS if name not in zoo.FAMILIES]
-FAST = {"integrated_gradients": {"steps": 4}}
 
 
 def model_of(name: str) -> Model:

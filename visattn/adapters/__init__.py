@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.memory import chain_of, remembered_chains
 from visattn.adapters.opaque import OpaqueAdapter
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
+from visattn.adapters.stream import Block, Stream
 from visattn.errors import ModelError
 from visattn.tokens.chain import Chain, Readout, Refusal
 from visattn.tokens.layout import TokenLayout
@@ -19,6 +21,7 @@ from visattn.tokens.step import Placement, Step
 __all__ = [
     "ADAPTERS",
     "Adapter",
+    "Block",
     "Chain",
     "OpaqueAdapter",
     "Placement",
@@ -27,6 +30,7 @@ __all__ = [
     "Reindex",
     "Site",
     "Step",
+    "Stream",
     "TokenLayout",
     "chain_of",
     "find_adapter",

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import nn
 
 from visattn.adapters.memory import chain_of
+from visattn.adapters.site import Site
+from visattn.adapters.stream import Stream
 from visattn.errors import UnsupportedMethodError
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
 from visattn.tokens.layout import TokenLayout
 
 LIBRARIES = ("timm", "torchvision", "transformers", "open_clip", "torch")
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place in a module tree where an activation can be read.
-
-    Attributes:
-        module: dotted name.
-        side: whether the module's first input or its output is meant.
-        axes: ``tokens`` for (batch, token, channel), ``channels_first`` for (batch, channel, row,
-            col), ``channels_last`` for (batch, row, col, channel).
-        norm: whether only the Euclidean norms over channels are kept, without gradient; they cost
-            no memory worth mentioning.
-    """
-
-    module: str
-    side: Literal["input", "output"]
-    axes: Literal["tokens", "channels_first", "channels_last"]
-    norm: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.side} of {self.module}"
 
 
 class Adapter(ABC):
@@ -82,6 +61,13 @@ class Adapter(ABC):
         None for a step where they cannot; nothing at all for a family that does not say.
         """
         return ()
+
+    def stream(self) -> Stream | Refusal:
+        """Return where the token stream can be read between blocks, or why it cannot."""
+        return Refusal(
+            f"the {self.family} adapter does not say where a stream of tokens, the same from the "
+            "first block to the last, can be read"
+        )
 
     def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:
         """Return the natural grid of maps, the finest of the walk, and its cells in input pixels.

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.non_local import is_non_local, non_local_steps
 from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout, Refusal
 from visattn.tokens.layout import TokenLayout

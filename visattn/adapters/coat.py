@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.patches import patch_layout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
 from visattn.tokens.layout import TokenLayout

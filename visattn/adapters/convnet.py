@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
 

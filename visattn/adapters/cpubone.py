@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from visattn.adapters.adapter import Site
 from visattn.adapters.lowformer import LowFormerAdapter
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 
 
 @ADAPTERS.register("cpubone")

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.images import Size
 from visattn.tokens.chain import Chain
 from visattn.tokens.layout import TokenLayout

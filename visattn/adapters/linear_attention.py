@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from visattn.adapters.adapter import Site
 from visattn.adapters.convnet import ConvNetAdapter
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
 

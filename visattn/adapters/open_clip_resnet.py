@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout
 from visattn.tokens.layout import TokenLayout

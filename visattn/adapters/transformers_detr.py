@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch.func import functional_call
 
-from visattn.adapters.adapter import Site
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.adapters.transformers_model import TransformersAdapter
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from visattn.adapters.adapter import Site
 from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.adapters.transformers_model import TransformersAdapter
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout, Refusal

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from visattn.adapters.adapter import Site
 from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
 from visattn.adapters.swin import patch_merging
 from visattn.adapters.transformers_model import TransformersAdapter
 from visattn.images import Size

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.patches import patch_layout
 from visattn.adapters.pooling import pooled_readout
+from visattn.adapters.site import Site
 from visattn.adapters.vision_transformer import residual_blocks
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal

@@ -10,11 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from visattn.adapters.adapter import Adapter, Site
+from visattn.adapters.adapter import Adapter
 from visattn.adapters.patches import patch_layout
 from visattn.adapters.pooling import pooled_readout, pooling_step
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
+from visattn.adapters.site import Site
+from visattn.adapters.stream import Stream, timm_stream
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout, Refusal
 from visattn.tokens.layout import TokenLayout
@@ -121,6 +123,15 @@ class VisionTransformerAdapter(Adapter):
     def cam_site(self) -> Site | Refusal:
         """Return the normalised tokens that enter the last attention."""
         return token_cam_site(self.vit.blocks)
+
+    def stream(self) -> Stream | Refusal:
+        """Return where blocks are read; only in plain ViTs do tokens carry their positions."""
+        blocks = residual_blocks(self.vit.blocks)
+        if isinstance(blocks, Refusal):
+            return blocks
+        plain = self.family in ("vision_transformer", "deit")
+        rotary = getattr(self.vit, "rope", None) is not None
+        return timm_stream(self.vit, blocks, drops=plain and not rotary)
 
     def block_sites(self) -> tuple[Site | None, ...]:
         """Return the output of every block."""

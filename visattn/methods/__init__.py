@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from visattn.methods.method import Maps, Method
+from visattn.methods.method import Maps, Method, Passes
 from visattn.methods.registry import METHODS
 
-__all__ = ["METHODS", "Maps", "Method", "create_method", "get_method", "list_methods"]
+__all__ = ["METHODS", "Maps", "Method", "Passes", "create_method", "get_method", "list_methods"]
 
 
 def get_method(name: str) -> type[Method]:

@@ -37,6 +37,9 @@ class Attention(Method):
     """
 
     attention: ClassVar[bool] = True
+    memory: ClassVar[str] = "H N"
+    applies: ClassVar[str] = "attention over tokens"
+    formula: ClassVar[str] = "(r A)[patches], last layer"
     paper: ClassVar[str] = "baseline; see Jain & Wallace, NAACL 2019"
 
     layers: Any = None

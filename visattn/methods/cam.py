@@ -29,7 +29,8 @@ class ActivationMap(Method):
 
     class_specific: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
-    cost: ClassVar[str] = "forward + backward"
+    memory: ClassVar[str] = "C P"
+    applies: ClassVar[str] = "CNN stages, tokens of transformers"
 
     layer: str | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,6 +22,8 @@ class Center(Method):
     ``exp(-d^2 / (2 s^2))`` with d the distance of a cell's centre from the input's centre in pixels
     and s a quarter of the shorter side. Values in 0..1. Class-agnostic.
     """
+
+    formula: ClassVar[str] = "Gaussian at the centre"
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return the Gaussian on the grid, the same for every image."""

@@ -58,7 +58,9 @@ class GenericAttentionExplainability(Method):
     attention: ClassVar[bool] = True
     walks: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
-    cost: ClassVar[str] = "forward + backward"
+    memory: ClassVar[str] = "H b N"
+    applies: ClassVar[str] = "attention over tokens"
+    formula: ClassVar[str] = "m <- m + (r + m) mean_h (G * A)^+, last layer to first"
     paper: ClassVar[str] = "Chefer, Gur & Wolf, ICCV 2021"
 
     start_layer: int = 0

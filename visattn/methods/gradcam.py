@@ -22,6 +22,7 @@ class GradCam(ActivationMap):
     Selvaraju et al., ICCV 2017.
     """
 
+    formula: ClassVar[str] = "(sum_c mean_p(g_c) X_c)^+"
     paper: ClassVar[str] = "Selvaraju et al., ICCV 2017"
 
     def combine(self, values: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:

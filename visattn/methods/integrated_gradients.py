@@ -9,9 +9,11 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from visattn.adapters import Adapter
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
-from visattn.methods.method import Maps, Method
+from visattn.images import Size
+from visattn.methods.method import Maps, Method, Passes
 from visattn.methods.registry import METHODS
 from visattn.observation import AttentionRecord
 
@@ -35,7 +37,7 @@ class IntegratedGradients(Method):
 
     class_specific: ClassVar[bool] = True
     signed: ClassVar[bool] = True
-    cost: ClassVar[str] = "steps x (forward + backward)"
+    formula: ClassVar[str] = "(x - x') mean_k dy/dx(x' + a_k (x - x'))"
     paper: ClassVar[str] = "Sundararajan, Taly & Yan, ICML 2017"
 
     steps: int = 50
@@ -47,19 +49,22 @@ class IntegratedGradients(Method):
             if getattr(self, name) < 1:
                 raise UnsupportedMethodError(f"{name}={getattr(self, name)!r} is not at least 1.")
 
+    def passes(self, adapter: Adapter, size: Size) -> Passes:
+        """Return one pass per step, and both ends for the completeness gap."""
+        del adapter, size
+        return Passes(self.steps + 3, self.steps)
+
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return signed attributions of input pixels, summed over channels."""
         from captum.attr import IntegratedGradients as Captum
 
         del geometries
-        if record.score is None:
-            raise UnsupportedMethodError("integrated_gradients needs a target.")
         with torch.inference_mode(mode=False), torch.enable_grad():
             inputs = record.inputs.clone()
-            attributions, gap = Captum(record.score).attribute(
+            attributions, gap = Captum(record.again.scores).attribute(
                 inputs,
                 baselines=torch.zeros_like(inputs),
-                additional_forward_args=(torch.arange(record.batch, device=inputs.device),),
+                additional_forward_args=(record.indices,),
                 n_steps=self.steps,
                 internal_batch_size=max(self.chunk, record.batch),
                 return_convergence_delta=True,

@@ -23,6 +23,7 @@ class LayerCam(ActivationMap):
     Jiang et al., IEEE Transactions on Image Processing, 2021.
     """
 
+    formula: ClassVar[str] = "(sum_c g_c^+ X_c)^+"
     paper: ClassVar[str] = "Jiang et al., IEEE TIP 2021"
 
     def combine(self, values: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from visattn.errors import UnsupportedMethodError, suggestion
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.observation import AttentionRecord
+from visattn.propagation import Rules, rules_named
 
 KINDS: dict[type, tuple[type, str]] = {int: (Integral, "an integer"), float: (Real, "a number")}
 
@@ -39,6 +40,27 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """What one image costs in passes through the model, the shared first forward pass included.
+
+    Attributes:
+        forward, backward: numbers of passes; a forward pass on half of the tokens counts as one.
+        at_most: whether these are upper bounds, because the number depends on the image.
+    """
+
+    forward: int = 1
+    backward: int = 0
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        bound = "at most " if self.at_most else ""
+        forward = "forward" if self.forward == 1 else f"{self.forward} forward"
+        if not self.backward:
+            return f"{bound}{forward}"
+        return f"{bound}{forward} + {'' if self.backward == 1 else f'{self.backward} '}backward"
+
+
+@dataclass(frozen=True)
 class Method(ABC):
     """A published explanation: parameters are fields, the record comes in the call.
 
@@ -52,7 +74,10 @@ class Method(ABC):
         attention: whether attention operations are needed.
         walks: whether relevance is walked through all steps, not read from single operations.
         gradients: whether gradients of the score are needed.
-        cost: passes beyond one forward pass, in words.
+        memory: order of the memory beyond the passes themselves; N tokens, H heads, D channels, b
+            rows of a block, C channels and P positions of an activation.
+        formula: the map in one line, for the table of methods.
+        applies: to which models, in words.
         paper: authors, venue, year.
     """
 
@@ -61,7 +86,9 @@ class Method(ABC):
     attention: ClassVar[bool] = False
     walks: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
-    cost: ClassVar[str] = "forward"
+    memory: ClassVar[str] = "N"
+    formula: ClassVar[str] = ""
+    applies: ClassVar[str] = "any model"
     paper: ClassVar[str] = ""
 
     @abstractmethod
@@ -84,6 +111,20 @@ class Method(ABC):
             return chain.refusal.reason
         readout, query = chain.readout, getattr(self, "query", None)
         return readout.reason if isinstance(readout, Refusal) and query is None else None
+
+    def passes(self, adapter: Adapter, size: Size) -> Passes:
+        """Return what one image with an input of ``size`` costs."""
+        del adapter, size
+        return Passes(1, int(self.gradients))
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the backward pass: those that an option ``backward`` names, else the plain."""
+        return rules_named(getattr(self, "backward", "plain"))
+
+    def explains(self, target: Any) -> Any:
+        """Return the target whose score is explained, given the one that was asked for."""
+        return target
 
     def options(self) -> dict[str, Any]:
         """Return the parameters by name, for the provenance."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from visattn.geometry import Geometry
 from visattn.methods.method import Maps, Method
 from visattn.methods.registry import METHODS
+from visattn.methods.seeding import generator
 from visattn.observation import AttentionRecord
 
 
@@ -22,15 +24,13 @@ class Random(Method):
     every batch. Class-agnostic.
     """
 
+    formula: ClassVar[str] = "uniform noise, seeded by the image"
+
     seed: int = 0
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return noise on the grid."""
         del geometries
         grid, cell = record.adapter.grid(record.size)
-        values = torch.stack([self._noise(image.sha256, grid) for image in record.images])
-        return Maps(values, cell, facts={"seed": self.seed})
-
-    def _noise(self, sha256: str, grid: Sequence[int]) -> torch.Tensor:
-        generator = torch.Generator().manual_seed((int(sha256[:12], 16) + self.seed) % 2**63)
-        return torch.rand(*grid, generator=generator)
+        noise = [torch.rand(*grid, generator=generator(i, self.seed)) for i in record.images]
+        return Maps(torch.stack(noise), cell, facts={"seed": self.seed})

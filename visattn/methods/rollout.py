@@ -63,7 +63,12 @@ class Rollout(Method):
     """
 
     attention: ClassVar[bool] = True
+    memory: ClassVar[str] = "H b N"
+    applies: ClassVar[str] = "attention over tokens"
     walks: ClassVar[bool] = True
+    formula: ClassVar[str] = (
+        "r <- r rownorm(rho I + (1 - rho) fuse A), last layer to first, rho = 1/2"
+    )
     paper: ClassVar[str] = "Abnar & Zuidema, ACL 2020"
 
     residual: float = 0.5

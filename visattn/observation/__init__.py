@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from visattn.observation.activation import Activation
-from visattn.observation.observe import Observation, observe
+from visattn.observation.observe import LivePass, Observation, observe
 from visattn.observation.operation import AttentionOperation, RowBlock, wide
 from visattn.observation.passes import capture, record_pass
 from visattn.observation.proof import Proof, prove
 from visattn.observation.record import AttentionRecord
+from visattn.observation.rerun import Rerun
 
 __all__ = [
     "Activation",
     "AttentionOperation",
     "AttentionRecord",
+    "LivePass",
     "Observation",
     "Proof",
+    "Rerun",
     "RowBlock",
     "capture",
     "observe",

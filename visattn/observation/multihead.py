@@ -41,6 +41,7 @@ def multihead(observer: Observer, call: Call) -> None:
         operands,
         live=call.result[0],
         bring=heads_of.gradient,
+        projection=bound.arguments["out_proj_weight"].detach(),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from visattn.observation.observer import Observer
 from visattn.observation.operation import AttentionOperation
 from visattn.observation.other import Other
 from visattn.observation.proof import require_product
+from visattn.propagation import PLAIN, Rules, propagating
 
 SHOWN = 3
 
@@ -41,31 +42,79 @@ class Observation:
     others: tuple[Other, ...] = ()
 
 
-def observe(
+@dataclass(frozen=True, eq=False)
+class LivePass:
+    """A forward pass whose graph is still there.
+
+    Attributes:
+        observer: what watched it.
+        values: the activations that were asked for, by site, in the graph.
+        outputs: the model's outputs, in the graph.
+    """
+
+    observer: Observer
+    values: dict[Site, torch.Tensor]
+    outputs: torch.Tensor
+
+    @property
+    def operations(self) -> tuple[AttentionOperation, ...]:
+        """Attention operations in execution order, without gradients."""
+        return tuple(self.observer.operations)
+
+    def differentiated(self, scores: torch.Tensor | None, *, keep: bool = False) -> Observation:
+        """Return what was seen, with the gradients of ``scores`` (batch,) if there are any.
+
+        The graph is gone afterwards unless ``keep``.
+        """
+        live = self.observer.live
+        values = {site: value for site, value in self.values.items() if not site.norm}
+        tensors = [*(each.tensor for each in live), *values.values()]
+        gradients: Sequence[torch.Tensor | None] = [None] * len(tensors)
+        if scores is not None:
+            gradients = _gradients(scores.sum(), tensors, keep)
+        slopes = dict(zip(values, gradients[len(live) :], strict=True))
+        return Observation(
+            tuple(
+                replace(op, output_gradient=None if gradient is None else each.bring(gradient))
+                for op, each, gradient in zip(self.operations, live, gradients, strict=False)
+            ),
+            {s: Activation(s, v.detach(), slopes.get(s)) for s, v in self.values.items()},
+            self.outputs.detach(),
+            tuple(self.observer.others),
+        )
+
+    def gradient(self, score: torch.Tensor, index: int) -> torch.Tensor:
+        """Return the derivative of a scalar by the output of operation ``index``; graph kept.
+
+        (batch, head, query, channel); zero where the score does not depend on it.
+        """
+        each = self.observer.live[index]
+        (found,) = _gradients(score, [each.tensor], keep=True)
+        return each.bring(found)
+
+
+@contextmanager
+def observing(
     module: nn.Module,
     inputs: torch.Tensor,
     *,
     attention: bool = True,
     sites: Sequence[Site] = (),
-    score: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> Observation:
-    """Run ``module`` once on ``inputs`` (batch, channel, row, col) and return what it computed.
+    rules: Rules = PLAIN,
+    grad: bool = True,
+) -> Iterator[LivePass]:
+    """Run ``module`` once on ``inputs`` (batch, channel, row, col) and yield the pass, alive.
 
-    With ``score``, a function from outputs (batch, ...) to scores (batch,), the gradients of the
-    scores by the attention outputs and activations are taken; parameters are left alone. Works
-    under ``no_grad``, with frozen weights and inside ``inference_mode``.
-
-    Raises `CaptureError` when ``attention`` is asked for and none was observed (the message names
-    the attention classes in the module), when its operands cannot be read, or when a sample of its
-    rows does not give back its output; `ModelError` when the module cannot run on the inputs.
+    Everything is as it was when the block ends. Raises as `observe` does.
     """
-    grad = torch.enable_grad() if score else torch.no_grad()
-    with undisturbed(module), torch.inference_mode(mode=False), grad:
-        batch = inputs.detach().clone().requires_grad_(score is not None)
+    mode = torch.enable_grad() if grad else torch.no_grad()
+    with undisturbed(module), torch.inference_mode(mode=False), mode:
+        batch = inputs.detach().clone().requires_grad_(grad)
         observer = Observer(module)
         watching = observer if attention else nullcontext()
-        sound = SoundBatchNorm() if score else nullcontext()
-        with reading(module, sites) as activations, sound, watching:
+        sound = SoundBatchNorm() if grad else nullcontext()
+        changed = propagating(rules, module)
+        with reading(module, sites) as activations, sound, changed, watching:
             outputs = as_scores_tensor(_forward(module, batch))
         if attention:
             _require_attention(module, observer)
@@ -74,7 +123,32 @@ def observe(
         missing = [str(site) for site in sites if site not in activations]
         if missing:
             raise CaptureError(f"The pass did not reach the {', the '.join(missing)}.")
-        return _differentiated(observer, activations, outputs, score)
+        yield LivePass(observer, activations, outputs)
+
+
+def observe(
+    module: nn.Module,
+    inputs: torch.Tensor,
+    *,
+    attention: bool = True,
+    sites: Sequence[Site] = (),
+    score: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    rules: Rules = PLAIN,
+) -> Observation:
+    """Run ``module`` once on ``inputs`` (batch, channel, row, col) and return what it computed.
+
+    With ``score``, a function from outputs (batch, ...) to scores (batch,), the gradients of the
+    scores by the attention outputs and activations are taken, under ``rules`` for the backward
+    pass; parameters are left alone. Works under ``no_grad``, with frozen weights and inside
+    ``inference_mode``.
+
+    Raises `CaptureError` when ``attention`` is asked for and none was observed (the message names
+    the attention classes in the module), when its operands cannot be read, or when a sample of its
+    rows does not give back its output; `ModelError` when the module cannot run on the inputs.
+    """
+    options = {"attention": attention, "sites": sites, "rules": rules}
+    with observing(module, inputs, grad=score is not None, **options) as live:  # type: ignore[arg-type]
+        return live.differentiated(None if score is None else score(live.outputs))
 
 
 def _forward(module: nn.Module, batch: torch.Tensor) -> Any:
@@ -86,32 +160,9 @@ def _forward(module: nn.Module, batch: torch.Tensor) -> Any:
         raise ModelError(f"{type(module).__name__} cannot run on {shape}: {error}") from error
 
 
-def _differentiated(
-    observer: Observer,
-    activations: dict[Site, torch.Tensor],
-    outputs: torch.Tensor,
-    score: Callable[[torch.Tensor], torch.Tensor] | None,
-) -> Observation:
-    values = {site: value for site, value in activations.items() if not site.norm}
-    tensors = [*(live.tensor for live in observer.live), *values.values()]
-    gradients: Sequence[torch.Tensor | None] = [None] * len(tensors)
-    if score is not None:
-        gradients = _gradients(score(outputs).sum(), tensors)
-    slopes = dict(zip(values, gradients[len(observer.live) :], strict=True))
-    return Observation(
-        tuple(
-            replace(op, output_gradient=None if gradient is None else live.bring(gradient))
-            for op, live, gradient in zip(
-                observer.operations, observer.live, gradients, strict=False
-            )
-        ),
-        {site: Activation(site, v.detach(), slopes.get(site)) for site, v in activations.items()},
-        outputs.detach(),
-        tuple(observer.others),
-    )
-
-
-def _gradients(score: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _gradients(
+    score: torch.Tensor, tensors: Sequence[torch.Tensor], keep: bool = False
+) -> list[torch.Tensor]:
     if not score.requires_grad:
         raise CaptureError(
             "The explained score does not depend on the input through differentiable operations."
@@ -119,7 +170,7 @@ def _gradients(score: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[tor
     if not tensors:
         return []
     try:
-        found = torch.autograd.grad(score, tensors, allow_unused=True)
+        found = torch.autograd.grad(score, tensors, allow_unused=True, retain_graph=keep)
     except RuntimeError as error:
         raise CaptureError(f"The score cannot be differentiated by attention: {error}") from error
     return [

@@ -122,6 +122,7 @@ class Observer(TorchFunctionMode):
         *,
         live: torch.Tensor | None = None,
         bring: Bring | None = None,
+        projection: torch.Tensor | None = None,
     ) -> AttentionOperation:
         """Record ``product`` with what is known of its weights; fused where ``weights`` is None."""
         leading, bring = product.output.shape[:-2], bring or product.bring
@@ -133,12 +134,25 @@ class Observer(TorchFunctionMode):
             in_four_axes(product.output.detach(), leading),
             fused=weights is None,
             axis=axis,
+            projection=projection,
         )
         operation = recovered(operation, product.weights, operands, weights, leading)
         self.operations.append(operation)
         tensor = product.output if live is None else live
         self.live.append(Live(tensor, lambda found: in_four_axes(bring(found), leading)))
         return operation
+
+    def project(self, merged: torch.Tensor, weight: torch.Tensor) -> None:
+        """Note the linear layer that reads the last operation's heads side by side, if it does."""
+        last = self.operations[-1] if self.operations else None
+        if last is None or last.projection is not None or last.output.numel() != merged.numel():
+            return
+        heads = last.output.transpose(1, 2).flatten(2)
+        same_module = self.caller()[0].startswith(last.name.partition("#")[0])
+        if heads.shape[-1] != merged.shape[-1] or not same_module:
+            return
+        if torch.equal(heads.reshape(merged.shape), merged.detach()):
+            self.operations[-1] = replace(last, projection=weight.detach())
 
     def withdraw(self, name: str, kind: str, detail: str) -> None:
         """Take a recorded operation back: it turned out to be something else."""

@@ -64,6 +64,9 @@ class AttentionOperation:
         normalizer: what makes rows sum to one: "softmax", or "none" where the model changed the
             weights afterwards so that their rows have other sums.
         axis: what queries and keys are: "token", or "channel" in cross-covariance attention.
+        projection: weight (channel of the stream, head * channel of the value) of the linear layer
+            that reads the output with its heads side by side, or None where there is no such layer
+            or something (a norm, a gate) stands between them.
     """
 
     name: str
@@ -81,6 +84,7 @@ class AttentionOperation:
     mixing_bias: torch.Tensor | None = None
     normalizer: str = "softmax"
     axis: str = "token"
+    projection: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

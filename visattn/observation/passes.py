@@ -11,11 +11,10 @@ from torch import nn
 from visattn.adapters import Site
 from visattn.models import Model, Prepared, load_model
 from visattn.models.inputs import prepare_all
-from visattn.models.output import as_scores_tensor
-from visattn.models.state import undisturbed
-from visattn.observation.batch_norm import SoundBatchNorm
 from visattn.observation.observe import observe
 from visattn.observation.record import AttentionRecord
+from visattn.observation.rerun import Rerun
+from visattn.propagation import PLAIN, Rules
 from visattn.saliency import Target
 from visattn.targets import Resolved, resolve, scores
 
@@ -51,8 +50,9 @@ def record_pass(
     target: Any = NOTHING,
     attention: bool = True,
     sites: Sequence[Site] = (),
+    rules: Rules = PLAIN,
 ) -> Passed:
-    """Observe one pass over prepared images; with ``target``, its gradients too."""
+    """Observe one pass over prepared images; with ``target``, its gradients under ``rules``."""
     inputs = model.stack(prepared)
     resolved: list[Resolved] = []
 
@@ -66,6 +66,7 @@ def record_pass(
         attention=attention,
         sites=sites,
         score=None if target is NOTHING else score,
+        rules=rules,
     )
     record = AttentionRecord(
         operations=seen.operations,
@@ -74,17 +75,6 @@ def record_pass(
         outputs=seen.outputs,
         adapter=model.adapter,
         images=tuple(item.image for item in prepared),
-        score=_rerun(model, resolved) if resolved else None,
+        rerun=Rerun(model.module, model.adapter, tuple(resolved)),
     )
     return Passed(record, [item.target for item in resolved])
-
-
-def _rerun(model: Model, resolved: Sequence[Resolved]) -> Any:
-    """Return ``(inputs, index) -> scores``, which runs the model on changed inputs."""
-
-    def score(inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        with undisturbed(model.module), SoundBatchNorm():
-            outputs = as_scores_tensor(model.module(inputs))
-        return scores([resolved[int(i)] for i in index], outputs)
-
-    return score

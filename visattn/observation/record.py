@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +12,7 @@ from visattn.errors import CaptureError, UnsupportedMethodError
 from visattn.images import Image, Size
 from visattn.observation.activation import Activation
 from visattn.observation.operation import AttentionOperation
-
-ScoreFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from visattn.observation.rerun import Rerun
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +26,7 @@ class AttentionRecord:
         outputs: the model's outputs, (batch, class) for a classifier.
         adapter: the model's family.
         images: the photographs.
-        score: ``(inputs, image indices) -> scores (batch,)``, runs the model again; None for
-            class-agnostic passes. It is not saved with the record.
+        rerun: runs the model again on changed inputs; None for a record made by hand.
     """
 
     operations: tuple[AttentionOperation, ...]
@@ -37,7 +35,7 @@ class AttentionRecord:
     outputs: torch.Tensor
     adapter: Adapter
     images: tuple[Image, ...] = ()
-    score: ScoreFunction | None = None
+    rerun: Rerun | None = None
     _by_name: Mapping[str, AttentionOperation] = field(init=False)
     _placed: dict[tuple[str, int, str], AttentionOperation] = field(
         init=False, default_factory=dict
@@ -68,6 +66,18 @@ class AttentionRecord:
     def batch(self) -> int:
         """Number of images."""
         return int(self.inputs.shape[0])
+
+    @property
+    def indices(self) -> torch.Tensor:
+        """Index (batch,) of each image, as `Rerun` takes it."""
+        return torch.arange(self.batch, device=self.inputs.device)
+
+    @property
+    def again(self) -> Rerun:
+        """What runs the model again; raises `CaptureError` where nothing can."""
+        if self.rerun is None:
+            raise CaptureError("This record was not made by a pass that can be run again.")
+        return self.rerun
 
     def chain(self) -> Chain:
         """Return the walk from the head to the finest grid, checked against what was observed.

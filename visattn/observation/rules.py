@@ -76,6 +76,13 @@ def mixing(observer: Observer, call: Call) -> None:
     observer.weights[result] = kept if first else followed.changed()
 
 
+def linear(observer: Observer, call: Call) -> None:
+    """Follow a linear layer: talking heads, or the projection behind an attention operation."""
+    mixing(observer, call)
+    if is_tensor(call.source) and not call.source.is_meta:
+        observer.project(call.source, call.given(1, "weight"))
+
+
 def batched_addition(observer: Observer, call: Call) -> None:
     """Follow ``beta * bias + alpha * query @ key^T`` in one call."""
     bias, left, right = call.given(0, "input"), call.given(1, "batch1"), call.given(2, "batch2")
@@ -131,7 +138,8 @@ RULES: dict[Callable[..., Any], Rule] = {
         ),
         changing,
     ),
-    **dict.fromkeys([functional.linear, torch.conv2d, torch.conv3d], mixing),
+    functional.linear: linear,
+    **dict.fromkeys([torch.conv2d, torch.conv3d], mixing),
     **dict.fromkeys(
         _named(
             "permute transpose swapaxes swapdims movedim moveaxis t select narrow unbind chunk "

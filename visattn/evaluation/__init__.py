@@ -1,0 +1,1 @@
+"""Evaluation: does a map tell the truth?"""
