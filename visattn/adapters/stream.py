@@ -53,8 +53,13 @@ class Stream:
     drops: bool = False
 
 
-def timm_stream(vit: Any, operations: tuple[tuple[str, ...], ...], drops: bool) -> Stream | Refusal:
-    """Return the stream of a timm transformer with ``blocks``, ``norm``, ``fc_norm``, ``head``."""
+def timm_stream(
+    vit: Any, operations: tuple[tuple[str, ...], ...], drops: bool, unpooled: int = 0
+) -> Stream | Refusal:
+    """Return the stream of a timm transformer with ``blocks``, ``norm``, ``fc_norm``, ``head``.
+
+    An attention pool leaves out the first ``unpooled`` tokens.
+    """
     found = []
     for index, (block, names) in enumerate(zip(vit.blocks, operations, strict=True)):
         side_by_side = hasattr(block, "in_norm")
@@ -78,16 +83,21 @@ def timm_stream(vit: Any, operations: tuple[tuple[str, ...], ...], drops: bool) 
             )
         )
     pool = getattr(vit, "attn_pool", None)
-    return Stream(tuple(found), timm_head(vit), None if pool is None else "attn_pool", drops)
+    return Stream(
+        tuple(found), timm_head(vit, unpooled), None if pool is None else "attn_pool", drops
+    )
 
 
-def timm_head(vit: Any) -> Head:
-    """Return timm's head behind a mean over all tokens, or behind its attention pool."""
+def timm_head(vit: Any, unpooled: int = 0) -> Head:
+    """Return timm's head behind a mean over all tokens, or behind its attention pool.
+
+    The pool reads what it reads in the model: not the first ``unpooled`` tokens.
+    """
     pool = getattr(vit, "attn_pool", None)
 
     def head(tokens: torch.Tensor) -> torch.Tensor:
         # A norm of all tokens stands before the attention pool, a norm of the mean behind a mean.
-        pooled = tokens.mean(dim=1) if pool is None else pool(vit.norm(tokens))
+        pooled = tokens.mean(dim=1) if pool is None else pool(vit.norm(tokens)[:, unpooled:])
         pooled = vit.norm(pooled) if pool is None else pooled
         pooled = vit.fc_norm(pooled)
         classified: torch.Tensor = vit.head(pooled)

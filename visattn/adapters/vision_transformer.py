@@ -131,7 +131,8 @@ class VisionTransformerAdapter(Adapter):
             return blocks
         plain = self.family in ("vision_transformer", "deit")
         rotary = getattr(self.vit, "rope", None) is not None
-        return timm_stream(self.vit, blocks, drops=plain and not rotary)
+        unpooled = 0 if self.pools_prefix else len(self.prefix())
+        return timm_stream(self.vit, blocks, plain and not rotary, unpooled)
 
     def block_sites(self) -> tuple[Site | None, ...]:
         """Return the output of every block."""

@@ -129,13 +129,27 @@ class AttentionOperation:
         if self.query is None or self.key is None:
             assert self.explicit is not None  # noqa: S101  an invariant of the observer
             return self.explicit[:, :, chosen].to(wide(self.value).dtype)
-        scores = (wide(self.query[:, :, chosen]) * self.scale) @ wide(self.key).transpose(-2, -1)
+        scores = self.scores(chosen)
         if self.bias is None:
             return scores.softmax(dim=-1)
-        one_row = self.bias.ndim < 2 or self.bias.shape[-2] == 1
-        scores = scores + wide(self.bias if one_row else self.bias[..., chosen, :])
         hidden = scores.amax(dim=-1, keepdim=True) == float("-inf")
         return scores.softmax(dim=-1).masked_fill(hidden, 0.0)
+
+    def scores(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return ``scale * query key^T + bias`` (batch, head, row, key) of given queries (row,).
+
+        Raises `CaptureError` where only the weights that came of it are known.
+        """
+        if self.query is None or self.key is None:
+            raise CaptureError(
+                f"{self.name}: query and key could not be read from what the model computed, only "
+                "the weights, so the scores before the softmax are not known."
+            )
+        scores = (wide(self.query[:, :, rows]) * self.scale) @ wide(self.key).transpose(-2, -1)
+        if self.bias is None:
+            return scores
+        one_row = self.bias.ndim < 2 or self.bias.shape[-2] == 1
+        return scores + wide(self.bias if one_row else self.bias[..., rows, :])
 
     def row_blocks(self, relevance: torch.Tensor | None = None) -> Iterator[RowBlock]:
         """Yield the operation in blocks of complete rows.
@@ -143,19 +157,25 @@ class AttentionOperation:
         With ``relevance`` (batch, query), rows whose relevance is zero in the whole batch are left
         out: the last block of a class-token model costs one row.
         """
+        queries, seen = self.shape[2], 0
+        received = self.new_row(wide(self.value[:0]))
+        for rows in self.blocks(relevance):
+            attn = self.rows(rows)
+            received += attn.sum(dim=2).mean(dim=1)
+            seen += len(rows)
+            yield RowBlock(rows, attn, self.gradient_rows(rows))
+        if seen == queries:
+            self.__dict__.setdefault("received", received / queries)
+
+    def blocks(self, relevance: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        """Yield the rows (row,) of each block, without those that have no ``relevance``."""
         batch, heads, queries, keys = self.shape
         chosen = torch.arange(queries, device=self.value.device)
         if relevance is not None:
             chosen = relevance.ne(0).any(dim=0).nonzero().reshape(-1)
         size = max(1, BLOCK_BYTES // (4 * batch * heads * keys))
-        received = self.new_row(wide(self.value[:0]))
         for start in range(0, len(chosen), size):
-            rows = chosen[start : start + size]
-            attn = self.rows(rows)
-            received += attn.sum(dim=2).mean(dim=1)
-            yield RowBlock(rows, attn, self.gradient_rows(rows))
-        if len(chosen) == queries:
-            self.__dict__.setdefault("received", received / queries)
+            yield chosen[start : start + size]
 
     @cached_property
     def received(self) -> torch.Tensor:
