@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter
@@ -14,6 +15,7 @@ from visattn.adapters.pooling import pooled_readout, pooling_step
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
 from visattn.adapters.site import Site
+from visattn.adapters.stream import Block, Stream
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout, Refusal
 from visattn.tokens.layout import TokenLayout
@@ -86,6 +88,32 @@ class OpenClipVitAdapter(Adapter):
         """Return the normalised tokens that enter the last attention."""
         last = len(self.vit.transformer.resblocks) - 1
         return Site(f"transformer.resblocks.{last}.ln_1", "output", "tokens")
+
+    def stream(self) -> Stream | Refusal:
+        """Return where blocks are read; positions are added before the first."""
+        blocks = []
+        for index, block in enumerate(self.vit.transformer.resblocks):
+            name = f"transformer.resblocks.{index}"
+            if not isinstance(getattr(block, "ln_attn", nn.Identity()), nn.Identity):
+                return Refusal(
+                    f"{name} has a norm behind its attention, so what single tokens write into the "
+                    "stream does not add up"
+                )
+            scale = f"{name}.ls_1.gamma" if hasattr(block.ls_1, "gamma") else None
+            blocks.append(Block.at(name, "ln_2", f"{name}.attn", scale))
+        pool = None if self.vit.attn_pool is None else "attn_pool.attn"
+        pools = self.vit.pool_type != "none"
+        return Stream(tuple(blocks), self.embedded if pools else None, pool, drops=True)
+
+    def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return what the head makes of tokens (batch, token, channel): of their mean or pool."""
+        vit = self.vit
+        if vit.attn_pool is None:
+            pooled = vit.ln_post(tokens.mean(dim=1))
+        else:
+            pooled, _ = vit._global_pool(vit.ln_post(vit.attn_pool(tokens)))  # noqa: SLF001
+        found: torch.Tensor = pooled if vit.proj is None else pooled @ vit.proj
+        return found
 
 
 def readout(layout: TokenLayout, pool: str) -> Readout | Refusal:

@@ -32,6 +32,17 @@ class Block:
     operations: tuple[str, ...]
     scale: str | None = None
 
+    @classmethod
+    def at(cls, place: str, norm: str, operation: str, scale: str | None = None) -> Block:
+        """Return the block that is the module ``place``, its MLP behind the part ``norm``."""
+        return cls(
+            Site(place, "input", "tokens"),
+            Site(f"{place}.{norm}", "input", "tokens"),
+            Site(place, "output", "tokens"),
+            (operation,),
+            scale,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Stream:
@@ -72,7 +83,9 @@ def timm_stream(
             )
         place = f"blocks.{index}"
         between = Site(f"{place}.norm2", "input", "tokens")
-        scales = [f"{place}.{n}" for n in ("ls1.gamma", "gamma_1") if _reaches(block, n)]
+        scales = [
+            f"{place}.{n}" for n in ("ls1.gamma", "gamma_1", "ls.gamma") if _reaches(block, n)
+        ]
         found.append(
             Block(
                 Site(place, "input", "tokens"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from visattn.adapters.adapter import Adapter, outputs_of
@@ -11,8 +12,9 @@ from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
 from visattn.adapters.site import Site
+from visattn.adapters.stream import Block, Stream
 from visattn.images import Size
-from visattn.tokens.chain import Chain
+from visattn.tokens.chain import Chain, Refusal
 from visattn.tokens.layout import TokenLayout
 from visattn.tokens.step import Step
 
@@ -33,6 +35,12 @@ class TorchvisionVitAdapter(Adapter):
         """The module, whose attributes torchvision defines."""
         return self.module
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the encoder's layers."""
+        children = self.vit.encoder.layers.named_children()
+        return tuple(f"encoder.layers.{name}" for name, _ in children)
+
     def layout(self, size: Size) -> TokenLayout:
         """Return the class token and the patches of an input of ``size``."""
         side = int(self.vit.patch_size)
@@ -41,21 +49,34 @@ class TorchvisionVitAdapter(Adapter):
 
     def block_sites(self) -> tuple[Site | None, ...]:
         """Return the output of every layer of the encoder."""
-        layers = [name for name, _ in self.vit.encoder.layers.named_children()]
-        names = (f"encoder.layers.{name}" for name in layers)
-        return tuple(Site(name, "output", "tokens", norm=True) for name in names)
+        return tuple(Site(name, "output", "tokens", norm=True) for name in self.layers)
 
     def chain(self, size: Size) -> Chain:
         """Return the encoder's layers; the head reads the class token."""
         layout = self.layout(size)
-        layers = [name for name, _ in self.vit.encoder.layers.named_children()]
-        steps = (Step.attention(layout, f"encoder.layers.{name}.self_attention") for name in layers)
+        steps = (Step.attention(layout, f"{name}.self_attention") for name in self.layers)
         return Chain(tuple(steps), layout, pooled_readout(layout, "token"))
 
     def cam_site(self) -> Site:
         """Return the normalised tokens that enter the last attention."""
-        *_, (last, _) = self.vit.encoder.layers.named_children()
-        return Site(f"encoder.layers.{last}.ln_1", "output", "tokens")
+        return Site(f"{self.layers[-1]}.ln_1", "output", "tokens")
+
+    def stream(self) -> Stream | Refusal:
+        """Return where the encoder's layers are read; positions are added before the first."""
+        for name in self.layers:
+            layer = self.module.get_submodule(name)
+            if type(layer).__name__ != "EncoderBlock":
+                return Refusal(
+                    f"{name} is a {type(layer).__name__} and not torchvision's EncoderBlock, so "
+                    "where its attention enters the stream is not known"
+                )
+        blocks = (Block.at(name, "ln_2", f"{name}.self_attention") for name in self.layers)
+        return Stream(tuple(blocks), self.classified, drops=True)
+
+    def classified(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return what the head makes of the mean of all tokens (batch, token, channel)."""
+        classes: torch.Tensor = self.vit.heads(self.vit.encoder.ln(tokens.mean(dim=1)))
+        return classes
 
     @property
     def num_classes(self) -> int | None:

@@ -15,6 +15,7 @@ from torch import nn
 from visattn.adapters.pooling import pooled_readout, pooling_step
 from visattn.adapters.registry import ADAPTERS
 from visattn.adapters.site import Site
+from visattn.adapters.stream import Block, Head, Stream
 from visattn.adapters.transformers_model import TransformersAdapter
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Readout, Refusal
@@ -28,6 +29,10 @@ CLASS_READERS = (
     "CLIPVisionModelWithProjection",
 )  # fmt: skip
 MEAN_READERS = ("CLIPForImageClassification", "SiglipForImageClassification")
+# What stands behind the attention of a layer, and behind the layers of a body.
+SECOND_NORMS = ("layernorm_after", "norm2", "layer_norm2")
+SCALES = ("layer_scale1.lambda1", "lambda_1")
+LAST_NORMS = ("layernorm", "norm", "post_layernorm")
 
 
 @ADAPTERS.register("transformers_vit")
@@ -85,7 +90,7 @@ class TransformersVitAdapter(TransformersAdapter):
 
     def chain(self, size: Size) -> Chain | Refusal:
         """Return the layers in order and the read-out of the class that holds them."""
-        if self.known_class.startswith("ViTMAE") and not keeps_order(self.module):
+        if self.shuffles:
             return Refusal(
                 f"{type(self.module).__name__} masks and shuffles its patches at random, so the "
                 "place of a token is not known; load it by name (hf:...), which keeps all patches "
@@ -93,10 +98,15 @@ class TransformersVitAdapter(TransformersAdapter):
             )
         layout = self.layout(size)
         steps = tuple(Step.attention(layout, name) for name in self.attentions())
-        if self.known_class == "SiglipVisionModel" and self.body.use_head:
+        if self.pools_by_attention:
             pool = pooling_step(f"{self.inside}head.attention", layout, 1, 0)
             return Chain(steps, layout, Readout("attention pool (latent query)", ONE), pool)
         return Chain(steps, layout, self.readout(layout), aside=self.unused_pool())
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether a masked autoencoder does not keep all patches in their places."""
+        return self.known_class.startswith("ViTMAE") and not keeps_order(self.module)
 
     def unused_pool(self) -> dict[str, str]:
         """Name the attention pool that SigLIP's body computes and a classifier does not read."""
@@ -129,6 +139,70 @@ class TransformersVitAdapter(TransformersAdapter):
         parts = self.module.get_submodule(layer).named_children()
         norm = next(name for name, part in parts if isinstance(part, nn.LayerNorm))
         return Site(f"{layer}.{norm}", "output", "tokens")
+
+    def stream(self) -> Stream | Refusal:
+        """Return where layers are read; tokens carry their positions unless attention adds them."""
+        if self.shuffles:
+            return Refusal(f"{type(self.module).__name__} masks and shuffles its patches at random")
+        blocks = []
+        for attention in self.attentions():
+            place = attention.rpartition(".")[0]
+            layer = self.module.get_submodule(place)
+            norms = [name for name, _ in layer.named_children() if name in SECOND_NORMS]
+            if not norms:
+                return Refusal(
+                    f"{place} ({type(layer).__name__}) is not a pre-norm residual block that is "
+                    "known here, so where its attention enters the stream is not known"
+                )
+            scale = next((n for n in SCALES if n in dict(layer.named_parameters())), None)
+            blocks.append(Block.at(place, norms[0], attention, scale and f"{place}.{scale}"))
+        biased = any("relative_position_bias_table" in n for n, _ in self.body.named_parameters())
+        rotary = hasattr(self.body, "rope_embeddings")
+        pool = f"{self.inside}head.attention" if self.pools_by_attention else None
+        return Stream(tuple(blocks), self.stream_head(), pool, drops=not biased and not rotary)
+
+    @property
+    def pools_by_attention(self) -> bool:
+        """Whether the output is that of an attention pool."""
+        return self.known_class == "SiglipVisionModel" and bool(self.body.use_head)
+
+    def stream_head(self) -> Head | None:
+        """Return what the class does with the mean of any tokens, or None where it pools none."""
+        body, outlet = self.body, self.outlet()
+        norm = next(getattr(body, name) for name in LAST_NORMS if hasattr(body, name))
+        if self.pools_by_attention:
+            return lambda tokens: body.head(norm(tokens))
+        if outlet is None:
+            return None
+        pooler: Any = getattr(body, "pooler", None)
+        if getattr(pooler, "layernorm", None) is not None:
+            norm, pooler = pooler.layernorm, None
+        if self.known_class == "CLIPForImageClassification":
+            norm = nn.Identity()
+
+        def head(tokens: torch.Tensor) -> torch.Tensor:
+            pooled = norm(tokens.mean(dim=1))
+            found: torch.Tensor = outlet(pooled if pooler is None else pooler(pooled[:, None]))
+            return found
+
+        return head
+
+    def outlet(self) -> Head | None:
+        """Return what stands behind the pooled and normalised token, or None where none is."""
+        whole: Any = self.module
+        kind = self.known_class
+        if kind == "DeiTForImageClassificationWithTeacher":
+            both = (whole.cls_classifier, whole.distillation_classifier)
+            return lambda pooled: (both[0](pooled) + both[1](pooled)) / 2
+        if kind in ("Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification"):
+            # It reads the class token and the mean of the patches side by side.
+            return lambda pooled: whole.classifier(torch.cat([pooled, pooled], dim=1))
+        if kind.endswith("ForImageClassification"):
+            return whole.classifier  # type: ignore[no-any-return]
+        if kind == "CLIPVisionModelWithProjection":
+            return whole.visual_projection  # type: ignore[no-any-return]
+        pools = getattr(self.body, "pooler", self) is not None
+        return nn.Identity() if pools and kind in (*CLASS_READERS, "BeitModel") else None
 
 
 ONE = torch.ones(1)
