@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visattn.propagation.ledger import Entry, Ledger
 from visattn.propagation.mode import propagating
 from visattn.propagation.rules import (
     ATTNLRP,
@@ -21,6 +22,8 @@ __all__ = [
     "NAMED",
     "PLAIN",
     "RESLRP",
+    "Entry",
+    "Ledger",
     "Rules",
     "propagating",
     "rules_named",

@@ -21,7 +21,10 @@ class Rules:
         product: ``plain``; ``half``: a product of two activations hands half of its gradient to
             each factor.
         residual: None, or gamma >= 0 of the ResLRP rule at additions of a branch to its own input.
-        linear, convolution: gamma >= 0 of the generalised gamma rule; 0 is the plain gradient.
+        linear, convolution: gamma >= 0 of the generalised gamma rule; 0 is the plain gradient,
+            infinity the z+ rule.
+        constants: whether account is kept of what every additive constant (biases, positions,
+            class and register tokens) contributes to the score.
     """
 
     attention: str = "plain"
@@ -31,6 +34,7 @@ class Rules:
     residual: float | None = None
     linear: float = 0.0
     convolution: float = 0.0
+    constants: bool = False
 
 
 PLAIN = Rules()

@@ -1,0 +1,33 @@
+"""Linear layers: the gamma rule; their bias is an additive constant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from visattn.propagation.call import Call, Handlers, is_activation
+from visattn.propagation.gamma import with_gamma
+
+
+def linear(call: Call) -> Any:
+    """Run ``linear(input, weight, bias)``."""
+    source, weight, bias = (
+        call.given(place, name) for place, name in enumerate(("input", "weight", "bias"))
+    )
+    if not is_activation(source) or is_activation(weight):
+        return call.plain()
+
+    def product(tensor: torch.Tensor, absolute: bool) -> torch.Tensor:
+        return functional.linear(tensor, weight.abs() if absolute else weight)
+
+    def run(tensor: torch.Tensor) -> Any:
+        return call.run({0: ("input", tensor)})
+
+    result = with_gamma(call, source, run, product, bias, call.rules.linear)
+    call.note(result, bias)
+    return result
+
+
+HANDLERS: Handlers = {functional.linear: linear}
