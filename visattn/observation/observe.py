@@ -20,7 +20,7 @@ from visattn.observation.observer import Observer
 from visattn.observation.operation import AttentionOperation
 from visattn.observation.other import Other
 from visattn.observation.proof import require_product
-from visattn.propagation import PLAIN, Rules, propagating
+from visattn.propagation import PLAIN, Ledger, Rules, propagating
 
 SHOWN = 3
 
@@ -34,12 +34,14 @@ class Observation:
         activations: the activations that were asked for, by site.
         outputs: the model's outputs.
         others: attention-like code that is no attention operation, with its name and kind.
+        ledger: what additive constants contribute, where the rules keep account of them.
     """
 
     operations: tuple[AttentionOperation, ...]
     activations: dict[Site, Activation]
     outputs: torch.Tensor
     others: tuple[Other, ...] = ()
+    ledger: Ledger | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +52,13 @@ class LivePass:
         observer: what watched it.
         values: the activations that were asked for, by site, in the graph.
         outputs: the model's outputs, in the graph.
+        ledger: account of additive constants, where the rules keep one.
     """
 
     observer: Observer
     values: dict[Site, torch.Tensor]
     outputs: torch.Tensor
+    ledger: Ledger | None = None
 
     @property
     def operations(self) -> tuple[AttentionOperation, ...]:
@@ -81,6 +85,7 @@ class LivePass:
             {s: Activation(s, v.detach(), slopes.get(s)) for s, v in self.values.items()},
             self.outputs.detach(),
             tuple(self.observer.others),
+            self.ledger,
         )
 
     def gradient(self, score: torch.Tensor, index: int) -> torch.Tensor:
@@ -114,7 +119,7 @@ def observing(
         watching = observer if attention else nullcontext()
         sound = SoundBatchNorm() if grad else nullcontext()
         changed = propagating(rules, module)
-        with reading(module, sites) as activations, sound, changed, watching:
+        with reading(module, sites) as activations, sound, changed as ledger, watching:
             outputs = as_scores_tensor(_forward(module, batch))
         if attention:
             _require_attention(module, observer)
@@ -123,7 +128,7 @@ def observing(
         missing = [str(site) for site in sites if site not in activations]
         if missing:
             raise CaptureError(f"The pass did not reach the {', the '.join(missing)}.")
-        yield LivePass(observer, activations, outputs)
+        yield LivePass(observer, activations, outputs, ledger)
 
 
 def observe(

@@ -76,5 +76,7 @@ def record_pass(
         adapter=model.adapter,
         images=tuple(item.image for item in prepared),
         rerun=Rerun(model.module, model.adapter, tuple(resolved)),
+        ledger=seen.ledger,
+        preprocessing=model.preprocessing,
     )
     return Passed(record, [item.target for item in resolved])

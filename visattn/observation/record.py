@@ -10,9 +10,11 @@ import torch
 from visattn.adapters import Adapter, Chain, Placement, Refusal, Site, chain_of
 from visattn.errors import CaptureError, UnsupportedMethodError
 from visattn.images import Image, Size
+from visattn.models.preprocessing import Preprocessing
 from visattn.observation.activation import Activation
 from visattn.observation.operation import AttentionOperation
 from visattn.observation.rerun import Rerun
+from visattn.propagation import Ledger
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,9 @@ class AttentionRecord:
         adapter: the model's family.
         images: the photographs.
         rerun: runs the model again on changed inputs; None for a record made by hand.
+        preprocessing: how photographs become inputs, where it is known: what black is, and how a
+            picture is read back from an input.
+        ledger: what additive constants contribute to the score, where the rules keep account.
     """
 
     operations: tuple[AttentionOperation, ...]
@@ -36,6 +41,8 @@ class AttentionRecord:
     adapter: Adapter
     images: tuple[Image, ...] = ()
     rerun: Rerun | None = None
+    preprocessing: Preprocessing | None = None
+    ledger: Ledger | None = None
     _by_name: Mapping[str, AttentionOperation] = field(init=False)
     _placed: dict[tuple[str, int, str], AttentionOperation] = field(
         init=False, default_factory=dict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import FunctionType
 from typing import Any
 
@@ -24,11 +25,17 @@ def _open(function: Any) -> Any:
     return copy
 
 
+OPEN = _open(WHOLE)
+
+
 def multihead(call: Call) -> Any:
     """Run ``multi_head_attention_forward`` so that each of its steps is seen."""
-    if not any(is_activation(tensor) for tensor in call.args[:3]):
+    given = (call.given(place, name) for place, name in enumerate(("query", "key", "value")))
+    if not any(map(is_activation, given)):
         return call.plain()
-    return call.inside(_open(WHOLE), *call.args, **call.kwargs)
+    order = nullcontext() if call.ledger is None else call.ledger.tokens_first()
+    with order if call.given(0, "query").ndim == 3 else nullcontext():
+        return call.inside(OPEN, *call.args, **call.kwargs)
 
 
 HANDLERS: Handlers = {WHOLE: multihead}
