@@ -58,10 +58,10 @@ class CaitAdapter(Adapter):
         return Chain(tuple(steps), layout, readout, notes=(TALKING,))
 
     def cam_site(self) -> Site:
-        """Return the tokens that enter the last class attention, or an averaging head."""
+        """Return the normalised tokens that enter the last class attention, or the average."""
         blocks = self.cait.blocks_token_only
         if self.cait.global_pool == "avg" or not blocks:
-            return Site("norm", "input", "tokens")
+            return Site("norm", "output", "tokens")
         return Site(f"blocks_token_only.{len(blocks) - 1}.norm1", "output", "tokens")
 
 

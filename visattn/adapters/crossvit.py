@@ -97,7 +97,7 @@ class CrossvitAdapter(Adapter):
     def cam_site(self) -> Site:
         """Return the fine patches that the last fusion reads, or that an averaging head reads."""
         if self.averages:
-            return Site("norm.0", "input", "tokens")
+            return Site("norm.0", "output", "tokens")
         last = len(self.crossvit.blocks) - 1
         name = next(name for name, own, _ in fusions(last, self.crossvit.blocks[last]) if own == 1)
         return Site(name.removesuffix("attn") + "norm1", "output", "tokens")

@@ -57,6 +57,11 @@ class TorchvisionMaxVitAdapter(Adapter):
         return Site("classifier.0", "input", "channels_first")
 
     @property
+    def num_features(self) -> int | None:
+        """Number of channels of the last block, which the head pools."""
+        return int(self.maxvit.blocks[-1].layers[-1].layers.MBconv.layers.conv_c.out_channels)
+
+    @property
     def num_classes(self) -> int | None:
         """Number of outputs of the head, which a user may have replaced; 0 without one."""
         return outputs_of(self.maxvit.classifier)

@@ -83,14 +83,17 @@ class VoloAdapter(Adapter):
         return pooled_readout(layout, self.volo.global_pool, with_prefix=True)
 
     def cam_site(self) -> Site:
-        """Return the tokens that enter the last class attention, or an averaging head.
+        """Return the normalised tokens that enter the last class attention, or the average.
 
-        Behind the block's input, patch tokens reach class attention and auxiliary classifier alike.
+        With an auxiliary classifier, the input of the last block: from there patch tokens reach
+        class attention and auxiliary classifier alike.
         """
-        blocks = self.volo.post_network
-        if self.volo.global_pool == "token" and blocks:
-            return Site(f"post_network.{len(blocks) - 1}", "input", "tokens")
-        return Site("norm", "input", "tokens")
+        last = f"post_network.{len(self.volo.post_network or ()) - 1}"
+        if self.volo.global_pool != "token" or not self.volo.post_network:
+            return Site("norm", "output", "tokens")
+        if self.volo.aux_head is not None:
+            return Site(last, "input", "tokens")
+        return Site(f"{last}.norm1", "output", "tokens")
 
 
 def outlook(name: str, attention: Any, layout: TokenLayout) -> Step:

@@ -77,7 +77,7 @@ class XcitAdapter(Adapter):
         """Return the tokens that enter the last class attention, or an averaging head."""
         blocks = self.xcit.cls_attn_blocks
         if self.xcit.global_pool == "avg" or not blocks:
-            return Site("norm", "input", "tokens")
+            return Site("norm", "output", "tokens")
         return Site(f"cls_attn_blocks.{len(blocks) - 1}.norm1", "output", "tokens")
 
 

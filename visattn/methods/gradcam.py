@@ -7,17 +7,18 @@ from typing import ClassVar
 
 import torch
 
-from visattn.methods.cam import ActivationMap
+from visattn.methods.cam import GradientMap
 from visattn.methods.registry import METHODS
 
 
 @METHODS.register("gradcam")
 @dataclass(frozen=True)
-class GradCam(ActivationMap):
+class GradCam(GradientMap):
     """Channels weighted by their mean gradient.
 
     ``w_c = mean_p g_cp``, ``m = (sum_c w_c X_c)^+`` with X the activation, g the gradient of the
-    score by it and p the positions (patch tokens without prefix). Values >= 0. Class-specific.
+    score by it and p the positions (patch tokens without prefix). Values >= 0, in units of the
+    score per position. Class-specific.
 
     Selvaraju et al., ICCV 2017.
     """

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import torch
 
-from visattn.methods.cam import ActivationMap
+from visattn.methods.cam import GradientMap
 from visattn.methods.registry import METHODS
 
 
 @METHODS.register("layercam")
 @dataclass(frozen=True)
-class LayerCam(ActivationMap):
+class LayerCam(GradientMap):
     """Positions weighted by their own positive gradient.
 
     ``m = (sum_c g_c^+ * X_c)^+`` with X the activation and g the gradient of the score by it.
