@@ -20,8 +20,8 @@ PAIRS = [(method, name) for method in list_methods() for name in zoo.ALL]
 PLAIN_PAIRS = [(method, name) for method, name in PAIRS if name not in zoo.FAMILIES]
 
 
-def model_of(name: str) -> Model:
-    return visattn.load_model(zoo.build(name), image_size=zoo.size_of(name))
+def model_of(name: str, dtype: torch.dtype = torch.float32) -> Model:
+    return visattn.load_model(zoo.build(name).to(dtype), image_size=zoo.size_of(name))
 
 
 def target_of(method: str) -> Any:
@@ -50,7 +50,13 @@ def test_a_map_is_finite_and_lies_on_its_grid_or_is_refused(method: str, name: s
         with pytest.raises(UnsupportedMethodError, match=method):
             maps_of(method, model, zoo.images(size=size))
         return
-    for found in maps_of(method, model, zoo.images(size=size)):
+    try:
+        maps = maps_of(method, model, zoo.images(size=size))
+    except UnsupportedMethodError as error:  # what only a pass can tell names the operation
+        observed = visattn.capture(model, zoo.images(1, size))
+        assert any(operation.name in str(error) for operation in observed)
+        return
+    for found in maps:
         assert found.grid.ndim == 2
         assert np.isfinite(found.grid).all()
         assert found.on_input().shape == found.on_image().shape == size
@@ -61,14 +67,15 @@ def test_a_map_is_finite_and_lies_on_its_grid_or_is_refused(method: str, name: s
 
 @pytest.mark.parametrize(("method", "name"), PLAIN_PAIRS)
 def test_the_batch_does_not_matter(method: str, name: str) -> None:
-    model, inputs = model_of(name), zoo.images(3)
+    """In float64, where a difference is a leak and not the rounding of another kernel."""
+    model, inputs = model_of(name, torch.float64), zoo.images(3).double()
     if not applies(method, model):
         pytest.skip("refused by name; see the contract above")
     together = maps_of(method, model, inputs)
     for index, found in enumerate(together):
         (alone,) = maps_of(method, model, inputs[index : index + 1])
         scale = np.abs(alone.grid).max()
-        np.testing.assert_allclose(found.grid, alone.grid, atol=2e-5 * scale, rtol=0)
+        np.testing.assert_allclose(found.grid, alone.grid, atol=1e-6 * scale, rtol=0)
 
 
 @pytest.mark.parametrize("method", list_methods())
@@ -112,7 +119,7 @@ def two_objects() -> tuple[np.ndarray, np.ndarray]:
 def test_every_option_has_a_value_and_unknown_ones_suggest(method: str) -> None:
     kind = get_method(method)
     assert kind.__doc__
-    assert kind.paper or method in ("random", "center")
+    assert kind.paper or method in ("random", "center", "edges")
     options = kind().options()
     if options:
         name = next(iter(options))

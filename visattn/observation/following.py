@@ -54,7 +54,8 @@ class Operands:
     def reshaped(self, old: torch.Size, new: torch.Size) -> Operands | None:
         """Return the operands with leading axes ``new`` instead of ``old``, or None.
 
-        None where a bias would have to be copied to fit.
+        A bias that only broadcasts to the old axes is copied where the new ones need it: masks of
+        shifted windows, whose images are folded into one axis with their windows.
         """
         bias = self.bias
         if bias is not None and bias.ndim > 2:
@@ -63,6 +64,8 @@ class Operands:
                 bias = bias.reshape(bias.shape[-3:])
             elif bias.shape[:-2] == old or bias.shape[:-2].numel() == old.numel():
                 bias = bias.reshape(*new, *bias.shape[-2:])
+            elif broadcasts(bias.shape[:-2], old):
+                bias = bias.expand(*old, *bias.shape[-2:]).reshape(*new, *bias.shape[-2:])
             else:
                 return None
         query, key = (
@@ -70,6 +73,12 @@ class Operands:
             for part in (self.query, self.key)
         )
         return replace(self, query=query, key=key, bias=bias)
+
+
+def broadcasts(shape: torch.Size, leading: torch.Size) -> bool:
+    """Return whether leading axes fit ``leading``, axis by axis from the last."""
+    pairs = zip(reversed(shape), reversed(leading), strict=False)
+    return len(shape) <= len(leading) and all(size in (1, whole) for size, whole in pairs)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from visattn.observation.arrangement import in_four_axes
-from visattn.observation.following import Operands, Weights
+from visattn.observation.following import Operands, Weights, broadcasts
 from visattn.observation.operation import AttentionOperation, wide
 
 TOLERANCE = {torch.float64: 1e-9, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -43,11 +43,11 @@ def _with_operands(
     operation: AttentionOperation, operands: Operands, leading: torch.Size
 ) -> AttentionOperation | None:
     query, key = operands.query.detach(), operands.key.detach()
-    if not all(_broadcasts(part.shape[:-2], leading) for part in (query, key)):
+    if not all(broadcasts(part.shape[:-2], leading) for part in (query, key)):
         return None
     bias = operands.bias
     if bias is not None and bias.ndim > 2 and len(leading) != 2:
-        bias = in_four_axes(bias, leading) if _broadcasts(bias.shape[:-2], leading) else None
+        bias = in_four_axes(bias, leading) if broadcasts(bias.shape[:-2], leading) else None
     known = replace(
         operation,
         query=in_four_axes(query, leading),
@@ -56,11 +56,6 @@ def _with_operands(
         bias=None if bias is None else bias.detach(),
     )
     return known if known.query.shape[2] == operation.shape[2] else None  # type: ignore[union-attr]
-
-
-def _broadcasts(shape: torch.Size, leading: torch.Size) -> bool:
-    pairs = zip(reversed(shape), reversed(leading), strict=False)
-    return len(shape) <= len(leading) and all(size in (1, whole) for size, whole in pairs)
 
 
 def _gives_back(known: AttentionOperation, explicit: torch.Tensor, dtype: torch.dtype) -> bool:
