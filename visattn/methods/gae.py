@@ -9,28 +9,28 @@ from typing import Any, ClassVar
 import torch
 
 from visattn.adapters import Adapter, Chain, Site, Step, chain_of
-from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.methods.artefacts import SINK, Artefacts
+from visattn.methods.crossing import Crossing
 from visattn.methods.layers import choose
 from visattn.methods.method import Maps, Method
+from visattn.methods.positive import positive
 from visattn.methods.registry import METHODS
 from visattn.methods.treatment import (
     Treatment,
     check_treatment,
-    masked,
     treatment_sites,
 )
-from visattn.methods.walk import Product, Walk, padding_mass
-from visattn.observation import AttentionOperation, AttentionRecord
+from visattn.methods.walk import Walk, padding_mass
+from visattn.observation import AttentionRecord
 from visattn.outliers import DEVIATIONS
 
 
 @METHODS.register("gae")
 @dataclass(frozen=True)
 class GenericAttentionExplainability(Method):
-    """Positive attention times its gradient, accumulated over layers (self-attention rule).
+    """Positive attention times its gradient, accumulated over layers.
 
     ``E_l = mean_h (G_l * A_l)^+`` (ReLU before the head mean, eq. 5), ``R = (I + E_L) ... (I +
     E_1)`` (eq. 6), map ``(r (R - I))[patches]`` with r the read-out row; no row normalisation. The
@@ -48,7 +48,10 @@ class GenericAttentionExplainability(Method):
     patch tokens in proportion to what these have gained).
 
     Computed as ``m <- m + (r + m) E`` from the last layer to the first: forward, backward and
-    4 L N^2 D operations, memory linear in the number of tokens.
+    4 L N^2 D operations, memory linear in the number of tokens. With a decoder the rows of
+    ``R_qq - I`` are summed by a column chain ``u <- u + E u`` and ``y Rbar_qq = y + (y / (u - 1))
+    (R_qq - I)`` is one more row: 8 L N^2 D operations, and an M x M matrix for each decoder layer
+    of M object queries.
 
     Chefer, Gur & Wolf, ICCV 2021. The CLIP notebook of the authors uses the last layer only; state
     ``start_layer`` when comparing. Some re-implementations clamp after the head mean.
@@ -78,12 +81,12 @@ class GenericAttentionExplainability(Method):
         return treatment_sites(self.outliers, adapter)
 
     def refusal(self, adapter: Adapter, size: Size) -> str | None:
-        """Return why the method does not apply; its rule for cross-attention is another one."""
+        """Return why the method does not apply."""
         chain = chain_of(adapter, size)
-        if isinstance(chain, Chain) and chain.crossed:
+        if self.outliers != "keep" and isinstance(chain, Chain) and chain.crossed:
             return (
-                "its rule for an encoder and a decoder (eq. 7 to 10) is not implemented, and the "
-                "rule for self-attention is not meant for cross-attention"
+                f"outliers={self.outliers!r} is not defined where relevance is normalised between "
+                "an encoder and a decoder (eq. 8 to 10); use outliers='keep'"
             )
         return super().refusal(adapter, size)
 
@@ -91,10 +94,15 @@ class GenericAttentionExplainability(Method):
         """Return the accumulated relevance on the grid."""
         walk = Walk.of(record)
         own = walk.start(self.query, geometries)
-        gained = torch.zeros_like(own)
         chosen = choose(len(walk.layers), self.layers, self.start_layer)
         artefacts = Artefacts(walk, self.sink_factor, self.norm_deviations)
         treatment = Treatment(self.outliers, artefacts)
+        readout = walk.start_name(self.query)
+        facts = {"readout": readout, "layers": chosen}
+        if walk.chain.crossed:
+            gained = Crossing(walk, chosen).row(own, readout)
+            return treatment.maps(gained, torch.zeros_like(gained[:, 0]), facts)
+        gained = torch.zeros_like(own)
         lost: list[torch.Tensor] = []
         for step, attends in walk.steps(self.query, chosen):
             parts = [
@@ -104,7 +112,6 @@ class GenericAttentionExplainability(Method):
             own, gained = _residual(step, own), _residual(step, gained)
             gained = torch.stack([gained, *parts]).sum(dim=0)
             gained = treatment.handed_on(step, gained) if attends else gained
-        facts = {"readout": walk.start_name(self.query), "layers": chosen}
         return treatment.maps(gained, padding_mass(lost, gained.sum(dim=1)), facts)
 
 
@@ -113,21 +120,3 @@ def _residual(step: Step, row: torch.Tensor) -> torch.Tensor:
     if step.skip is None:
         return row.new_zeros(row.shape[0], step.before.tokens)
     return step.skip(row)
-
-
-def positive(stays: torch.Tensor | None = None) -> Product:
-    """Return the product ``r E`` with ``E = mean_h (G * A)^+``: (batch, query) -> (batch, key).
-
-    ``stays`` (batch, key) hides columns of E as in `Treatment`.
-    """
-
-    def product(operation: AttentionOperation, row: torch.Tensor) -> torch.Tensor:
-        result = operation.new_row(row)
-        for block in operation.row_blocks(row):
-            if block.gradient is None:
-                raise UnsupportedMethodError(f"{operation.name} was observed without gradients.")
-            relevance = (block.attn * block.gradient).clamp_(min=0).mean(dim=1)
-            result += torch.einsum("bq,bqk->bk", row[:, block.rows], masked(relevance, stays))
-        return result
-
-    return product
