@@ -86,6 +86,7 @@ class GuidedGradCam(PixelMap):
         with undisturbed(module), differentiable(record) as inputs, warnings.catch_warnings():
             _require_guided(record, inputs)
             warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
+            warnings.filterwarnings("ignore", "Couldn't appropriately interpolate")
             found = Captum(_Scored(module, record), layer).attribute(
                 inputs,
                 additional_forward_args=(record.indices,),

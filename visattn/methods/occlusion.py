@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from visattn.adapters import Adapter
+from visattn.adapters import Adapter, Refusal, chain_of
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.images import Size
@@ -17,7 +17,7 @@ from visattn.methods.pixels import Scores, differentiable, require_counts
 from visattn.methods.registry import METHODS
 from visattn.observation import AttentionRecord
 
-WINDOW = 16
+WINDOW, PARTS = 16, 8
 
 
 @METHODS.register("occlusion")
@@ -27,12 +27,13 @@ class Occlusion(Method):
 
     ``m_p = mean_{w covers p} y(x) - y(x with window w replaced by the baseline)``, signed, in units
     of the score. ``window`` and ``stride`` are in input pixels, an int or (rows, cols); the default
-    window is the whole number of the model's patches or cells that comes nearest to 16 pixels, at
-    least one, and the default stride is the window, so that none overlap. Windows start at the top
-    left corner, and the last of a row or column are cut at the edge. The map is constant on cells
-    of the greatest common divisor of window and stride, which is its resolution. ``baseline`` is
-    ``mean``, ``black``, ``blur`` or a normalised tensor, as for `integrated_gradients`.
-    Class-specific; one forward pass for each window, ``chunk`` images at a time.
+    window is the whole number of the model's patches that comes nearest to 16 pixels, at least one
+    (an eighth of the shorter side for models without patches), and the default stride is the
+    window, so that none overlap. Windows start at the top left corner, and the last of a row or
+    column are cut at the edge. The map is constant on cells of the greatest common divisor of
+    window and stride, which is its resolution. ``baseline`` is ``mean``, ``black``, ``blur`` or a
+    normalised tensor, as for `integrated_gradients`. Class-specific; one forward pass for each
+    window, ``chunk`` images at a time.
 
     Zeiler & Fergus, ECCV 2014 (a grey square); computed by captum.
     """
@@ -113,11 +114,11 @@ class Occlusion(Method):
 
 
 def _default_window(adapter: Adapter, size: Size) -> tuple[int, int]:
-    try:
-        cell = adapter.grid(size)[1]
-    except UnsupportedMethodError:  # a family without a walk may have patches, but none are known
-        cell = (float(WINDOW), float(WINDOW))
-    rows, cols = (round(side * max(1, round(WINDOW / side))) for side in cell)
+    chain = chain_of(adapter, size)
+    if isinstance(chain, Refusal):  # no tokens, so no patches that a window could match
+        side = max(1, round(min(size) / PARTS))
+        return side, side
+    rows, cols = (round(side * max(1, round(WINDOW / side))) for side in chain.layout.cell)
     return min(rows, size.height), min(cols, size.width)
 
 
