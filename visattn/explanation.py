@@ -247,6 +247,7 @@ def _pass(model: Model, prepared: Sequence[Prepared], jobs: Sequence[Job]) -> Pa
         attention=any(job.method.attention for job in jobs),
         sites=list(sites),
         rules=specific[0].method.rules if specific else PLAIN,
+        gradients=any(job.method.gradients for job in specific),
     )
 
 

@@ -13,6 +13,7 @@ FAST: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 4},
     "kernel_shap": {"n_segments": 4, "samples": 12},
     "lime": {"n_segments": 4, "samples": 12},
+    "occlusion": {"window": 32},
     "rise": {"masks": 12},
     "scorecam": {"channels": 4},
     "smoothgrad": {"samples": 4},
@@ -22,6 +23,9 @@ FAST: dict[str, dict[str, Any]] = {
 # Models on which sums of a method do not cancel, so that half precision leaves something to see.
 HALF_ON = {
     "attcat": "mean",
-    "occlusion": "mean",
     "xgradcam": "efficientnet",
 }
+
+# Methods that explain a class against others take no callable; these models score no classes.
+TARGETS = {"finercam": "top1"}
+CLASSLESS = {("finercam", "transformers_detr")}

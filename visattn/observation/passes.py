@@ -51,8 +51,13 @@ def record_pass(
     attention: bool = True,
     sites: Sequence[Site] = (),
     rules: Rules = PLAIN,
+    gradients: bool = True,
 ) -> Passed:
-    """Observe one pass over prepared images; with ``target``, its gradients under ``rules``."""
+    """Observe one pass over prepared images; with ``target``, its gradients under ``rules``.
+
+    Without ``gradients`` the target is resolved, for methods that run the model again, and no
+    graph is kept.
+    """
     inputs = model.stack(prepared)
     resolved: list[Resolved] = []
 
@@ -65,9 +70,12 @@ def record_pass(
         inputs,
         attention=attention,
         sites=sites,
-        score=None if target is NOTHING else score,
+        score=score if gradients and target is not NOTHING else None,
         rules=rules,
     )
+    if target is not NOTHING and not resolved:
+        resolved.extend(resolve(target, model, seen.outputs))
+        scores(resolved, seen.outputs)  # says now what is wrong with a target
     record = AttentionRecord(
         operations=seen.operations,
         activations=seen.activations,
