@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
-from torchvision.transforms import functional as transforms
 
 from visattn.errors import ConfigError
 from visattn.saliency import SaliencyMap
@@ -69,8 +69,9 @@ def insertion(
 
     As `deletion`; higher areas are better.
     """
-    blurred = transforms.gaussian_blur(image, [KERNEL, KERNEL], [SIGMA, SIGMA])
-    return _curve(scores, blurred, image, order, unit, steps)
+    pixels = image.permute(1, 2, 0).float().cpu().numpy()
+    blurred = torch.from_numpy(cv2.GaussianBlur(pixels, (KERNEL, KERNEL), SIGMA)).permute(2, 0, 1)
+    return _curve(scores, blurred.to(image), image, order, unit, steps)
 
 
 def _curve(
