@@ -10,7 +10,8 @@ import torch
 from torch.autograd import Function
 from torch.nn import functional
 
-from visattn.propagation.call import Call, Handlers, is_activation, named, settled, wide
+from visattn.propagation.call import Call, Handlers, is_activation, named, owned, settled, wide
+from visattn.propagation.norms import reciprocal
 
 Gate = Callable[..., torch.Tensor]
 
@@ -27,7 +28,7 @@ class Gated(Function):
     ) -> torch.Tensor:
         """Return ``run(source)``."""
         ctx.gate = gate(wide(source)).to(source.dtype)
-        return run(source)
+        return owned(run(source))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -49,8 +50,8 @@ def gelu(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
 def ratio(function: Callable[..., torch.Tensor], slope: float) -> Gate:
     """Return ``x -> f(x) / x``, with its limit ``slope`` at zero."""
 
-    def gate(x: torch.Tensor, *args: Any) -> torch.Tensor:
-        found = function(x, *args) / x
+    def gate(x: torch.Tensor, **options: Any) -> torch.Tensor:
+        found = function(x, **options) / x
         return found.masked_fill(x == 0, slope)
 
     return gate
@@ -78,6 +79,19 @@ def gated(gate: Gate, *options: str, kind: type[Function] = Gated) -> Callable[[
     return handle
 
 
+def power(call: Call) -> Any:
+    """Run a power: negative ones divide (`norms.reciprocal`), others are ``x [x^(p-1)]cst``."""
+    exponent = call.given(1, "exponent")
+    if not isinstance(exponent, (int, float)) or exponent in (0, 1):
+        return call.plain()
+    return reciprocal(call) if exponent < 0 else POWER(call)
+
+
+def raised(x: torch.Tensor, exponent: float) -> torch.Tensor:
+    """Return ``x^(p-1)``; zero at zero, where the power is zero."""
+    return x.pow(exponent - 1).masked_fill(x == 0, 0.0)
+
+
 def glu(call: Call) -> Any:
     """Run ``glu``: ``a sigmoid(b)`` of both halves of a tensor, where the gate is constant."""
     source, dim = call.given(0, "input"), call.given(1, "dim", default=-1)
@@ -87,12 +101,17 @@ def glu(call: Call) -> Any:
     return call.run({0: ("input", torch.cat([value, gate.detach()], dim))})
 
 
+POWER = gated(raised, "exponent")
 HANDLERS: Handlers = {
+    **dict.fromkeys(named("pow pow_ __pow__ __ipow__"), power),
+    **dict.fromkeys(named("square square_"), gated(lambda x: x)),
+    **dict.fromkeys(named("sqrt sqrt_"), gated(lambda x: raised(x, 0.5))),
     **dict.fromkeys(named("gelu"), gated(gelu, "approximate")),
     **dict.fromkeys(named("silu silu_"), gated(torch.sigmoid)),
     **dict.fromkeys(named("mish mish_"), gated(lambda x: torch.tanh(functional.softplus(x)))),
     **dict.fromkeys(named("hardswish hardswish_"), gated(functional.hardsigmoid)),
     **dict.fromkeys(named("relu6"), gated(ratio(functional.relu6, 1.0))),
+    **dict.fromkeys(named("elu elu_"), gated(ratio(functional.elu, 1.0), "alpha")),
     **dict.fromkeys(named("tanh tanh_"), gated(ratio(torch.tanh, 1.0), kind=Squashed)),
     **dict.fromkeys(named("glu"), glu),
 }

@@ -52,21 +52,25 @@ def addition(call: Call) -> Any:
         if not call.in_place:
             return Residual.apply(one, other, gamma)
         return settled(one, Residual.apply(one.clone(), other, gamma))
-    result = call.plain()
-    if call.ledger is not None:
-        call.note(result, one if is_activation(other) else other * factor)
-    return result
+    if call.ledger is None:
+        return call.plain()
+    constant = one if is_activation(other) else other * factor
+    if call.in_place and is_activation(one):
+        return settled(one, call.noted(torch.add(one, other, alpha=factor), constant))
+    return call.noted(call.plain(), constant)
 
 
 def subtraction(call: Call) -> Any:
     """Run a subtraction; what is constant in it is noted."""
     one, other = call.given(0, "input"), call.given(1, "other")
-    result = call.plain()
-    if call.ledger is not None and is_activation(one) != is_activation(other):
-        reflected = getattr(call.func, "__name__", "") == "__rsub__"
-        added, taken = (other, one) if reflected else (one, other)
-        call.note(result, -taken if is_activation(added) else added)
-    return result
+    if call.ledger is None or is_activation(one) == is_activation(other):
+        return call.plain()
+    reflected = getattr(call.func, "__name__", "") == "__rsub__"
+    added, taken = (other, one) if reflected else (one, other)
+    constant = -taken * call.kwargs.get("alpha", 1) if is_activation(added) else added
+    if call.in_place and is_activation(one):
+        return settled(one, call.noted(torch.sub(one, other, **call.kwargs), constant))
+    return call.noted(call.plain(), constant)
 
 
 def joining(call: Call) -> Any:
@@ -79,7 +83,8 @@ def joining(call: Call) -> Any:
                 torch.zeros_like(part) if activation else part
                 for part, activation in zip(parts, active, strict=True)
             ]
-            call.note(result, call.run({0: ("tensors", constants)}))
+            joined = call.run({0: ("tensors", constants)})
+        return call.noted(result, joined)
     return result
 
 

@@ -10,10 +10,8 @@ from torch.nn import functional
 
 from visattn.propagation.ancestry import GATES, SOFTMAX, passes_only
 from visattn.propagation.call import Call, Handlers, is_activation, named
-from visattn.propagation.gamma import linear_with_constant
+from visattn.propagation.gamma import product_with_constant
 from visattn.propagation.scaled import scaled
-
-WEIGHTS = SOFTMAX | GATES
 
 
 def fused(call: Call) -> Any:
@@ -49,7 +47,7 @@ def contraction(call: Call) -> Any:
     one, other = call.given(0, "input"), call.given(1, "mat2", "other", "vec2", "tensor2")
     if is_activation(one) and is_activation(other):
         return call.func(*shared(call, (one, other)))
-    return linear_with_constant(call, one, other)
+    return product_with_constant(call, one, other)
 
 
 def added_contraction(call: Call) -> Any:
@@ -61,9 +59,8 @@ def added_contraction(call: Call) -> Any:
         second = ("batch1", "batch2") if "batch" in call.func.__name__ else ("mat1", "mat2")
         return call.run({1: (second[0], one), 2: (second[1], other)})
     result = call.plain()
-    if not is_activation(added):
-        call.note(result, added * call.kwargs.get("beta", 1))
-    return result
+    beta = call.kwargs.get("beta", 1)
+    return result if is_activation(added) else call.noted(result, added * beta)
 
 
 def einsum(call: Call) -> Any:
@@ -79,8 +76,8 @@ def einsum(call: Call) -> Any:
 def shared(call: Call, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return factors of a product with their shares of its gradient."""
     active = [operand for operand in operands if is_activation(operand)]
-    if call.rules.attention == "value":
-        weights = [o for o in active if passes_only(o, WEIGHTS)]
+    for kinds in (SOFTMAX, GATES) if call.rules.attention == "value" else ():
+        weights = [operand for operand in active if passes_only(operand, kinds)]
         if 0 < len(weights) < len(active):
             return [o.detach() if any(o is w for w in weights) else o for o in operands]
     if "half" in (call.rules.attention, call.rules.product):

@@ -62,12 +62,15 @@ class Call:
     def in_place(self) -> bool:
         """Whether the function changes its first argument."""
         name = getattr(self.func, "__name__", "")
-        return name.endswith("_") and not name.endswith("__")
+        return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
 
-    def note(self, result: torch.Tensor, constant: Any) -> None:
-        """Note that ``constant`` was added to make ``result``, where an account is kept."""
-        if self.ledger is not None and constant is not None and is_activation(result):
-            self.ledger.note(result, constant)
+    def noted(self, result: torch.Tensor, constant: Any) -> torch.Tensor:
+        """Return ``result``; where an account is kept, ``constant`` was added to make it."""
+        if self.ledger is None or constant is None or not is_activation(result):
+            return result
+        result = owned(result)
+        self.ledger.note(result, constant)
+        return result
 
 
 def is_activation(value: Any) -> bool:
@@ -83,6 +86,15 @@ def named(names: str) -> list[Callable[..., Any]]:
 def wide(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor in at least float32."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def owned(result: torch.Tensor) -> torch.Tensor:
+    """Return a result that is no view of another tensor.
+
+    What a model changes in place must be none where it was made inside a custom function, and a
+    view that is changed in place loses its place in the graph.
+    """
+    return result.clone() if result._is_view() else result  # noqa: SLF001  no public form
 
 
 def settled(target: torch.Tensor, result: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from visattn.propagation.call import Call, Handlers, is_activation, named
-from visattn.propagation.gamma import with_gamma
+from visattn.propagation.gamma import Layer, layer_output
 
 
 def convolution(call: Call) -> Any:
@@ -29,9 +29,7 @@ def convolution(call: Call) -> Any:
         return call.run({0: ("input", tensor)})
 
     shift = None if bias is None else bias.reshape(-1, *[1] * (weight.ndim - 2))
-    result = with_gamma(call, source, run, product, shift, call.rules.convolution)
-    call.note(result, shift)
-    return result
+    return layer_output(call, source, run, Layer(product, shift, call.rules.convolution))
 
 
 HANDLERS: Handlers = {

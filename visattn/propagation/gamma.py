@@ -3,94 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.autograd import Function
 
-from visattn.propagation.call import Call, is_activation
+from visattn.propagation.call import Call, is_activation, owned
 
-Linear = Callable[[torch.Tensor, bool], torch.Tensor]
+Run = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Gamma(Function):
-    """``z_j = sum_i x_i W_ij + b_j``; backward the gamma rule for signed inputs.
+@dataclass(eq=False)
+class Layer:
+    """``z_j = sum_i x_i W_ij + b_j`` and how its outputs share relevance out.
 
     For ``z_j >= 0`` contributions ``c_ij = x_i W_ij`` get ``(c + g c^+) / sum (c + g c^+)`` of the
     relevance, for ``z_j < 0`` the same with ``c^-``; the bias is one of them. Because
     ``2 c^+ = c + |c|`` and ``2 c^- = c - |c|``, one more product, of absolute values, is enough
-    in each direction. ``g`` = infinity leaves ``c^+ / sum c^+``.
+    in each direction.
+
+    Attributes:
+        product: from x and whether absolute weights are meant to ``x W`` or ``x |W|``.
+        bias: b, in a shape that adds to the output, or None.
+        gamma: g; infinity leaves ``c^+ / sum c^+``.
+        ratio: ``sign(z) z / d``, d the divisor above over 1 + g; known after the layer ran.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        source: torch.Tensor,
-        run: Callable[[torch.Tensor], torch.Tensor],
-        product: Linear,
-        bias: torch.Tensor | None,
-        gamma: float,
-    ) -> torch.Tensor:
-        """Return ``run(source)``."""
-        output = run(source)
-        rest, part = 1 / (1 + gamma), 1.0 if gamma == float("inf") else gamma / (1 + gamma)
+    product: Callable[[torch.Tensor, bool], torch.Tensor]
+    bias: torch.Tensor | None
+    gamma: float
+    ratio: torch.Tensor = field(init=False)
+
+    @property
+    def parts(self) -> tuple[float, float]:
+        """Weights of c and of c^+ (or c^-), which add up to 1."""
+        whole = self.gamma == float("inf")
+        return (0.0, 1.0) if whole else (1 / (1 + self.gamma), self.gamma / (1 + self.gamma))
+
+    def measure(self, source: torch.Tensor, output: torch.Tensor) -> None:
+        """Set the ratio."""
+        rest, part = self.parts
+        size = self.product(source.abs(), True)
+        size = size if self.bias is None else size + self.bias.abs()
         sign = torch.where(output >= 0, 1.0, -1.0).to(output.dtype)
-        size = product(source.abs(), True)
-        size = size if bias is None else size + bias.abs()
         divisor = rest * output + part / 2 * (output + sign * size)
-        ctx.product, ctx.parts = product, (rest, part)
-        signed = sign * (output / divisor).masked_fill(output == 0, 0.0)
-        ctx.save_for_backward(source, signed)
+        self.ratio = sign * (output / divisor).masked_fill(output == 0, 0.0)
+
+    def pull(self, source: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Return ``(1 + g/2) W s + g/2 sign(x) |W| (sign(z) s)`` over 1 + g, s what z hands on."""
+        rest, part = self.parts
+        plain = self._transposed(source, gradient * self.ratio.abs(), absolute=False)
+        size = self._transposed(source, gradient * self.ratio, absolute=True)
+        return (rest + part / 2) * plain + part / 2 * source.sign() * size
+
+    def share(self) -> torch.Tensor | None:
+        """Return what times the gradient by z is the relevance of the bias."""
+        if self.bias is None:
+            return None
+        rest, part = self.parts
+        plain = (rest + part / 2) * self.bias * self.ratio.abs()
+        return plain + part / 2 * self.bias.abs() * self.ratio
+
+    def _transposed(
+        self, source: torch.Tensor, gradient: torch.Tensor, *, absolute: bool
+    ) -> torch.Tensor:
+        with torch.enable_grad():
+            at = source.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self.product(at, absolute), at, gradient)
+        return found
+
+
+class Gamma(Function):
+    """A layer in the forward pass; backward the gamma rule."""
+
+    @staticmethod
+    def forward(ctx: Any, source: torch.Tensor, run: Run, layer: Layer) -> torch.Tensor:
+        """Return ``run(source)``."""
+        output = owned(run(source))
+        layer.measure(source, output)
+        ctx.layer = layer
+        ctx.save_for_backward(source)
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
-        """Return ``(1 + g/2) W s + g/2 sign(x) |W| (sign(z) s)``, scaled, s what z hands on."""
-        source, signed = ctx.saved_tensors
-        rest, part = ctx.parts
-        plain = _pulled(ctx.product, source, gradients[0] * signed.abs(), absolute=False)
-        size = _pulled(ctx.product, source, gradients[0] * signed, absolute=True)
-        result = (rest + part / 2) * plain + part / 2 * source.sign() * size
-        return result, None, None, None, None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Return the gradient by the input."""
+        (source,) = ctx.saved_tensors
+        return ctx.layer.pull(source, gradients[0]), None, None
 
 
-def _pulled(
-    product: Linear, source: torch.Tensor, gradient: torch.Tensor, *, absolute: bool
-) -> torch.Tensor:
-    with torch.enable_grad():
-        at = source.detach().requires_grad_()
-        (found,) = torch.autograd.grad(product(at, absolute), at, gradient)
-    return found
+def layer_output(call: Call, source: torch.Tensor, run: Run, layer: Layer) -> torch.Tensor:
+    """Return ``run(source)`` under the gamma rule, its bias noted; plainly for gamma = 0."""
+    if not layer.gamma:
+        return call.noted(run(source), layer.bias)
+    result: torch.Tensor = Gamma.apply(source, run, layer)
+    return call.noted(result, layer.share())
 
 
-def with_gamma(
-    call: Call,
-    source: torch.Tensor,
-    run: Callable[[torch.Tensor], torch.Tensor],
-    product: Linear,
-    bias: torch.Tensor | None,
-    gamma: float,
-) -> torch.Tensor:
-    """Return ``run(source)`` under the gamma rule; the plain gradient for gamma = 0."""
-    del call
-    if not gamma:
-        return run(source)
-    result: torch.Tensor = Gamma.apply(source, run, product, bias, gamma)
-    return result
-
-
-def linear_with_constant(call: Call, one: Any, other: Any) -> Any:
-    """Run a product of an activation and a constant, in either order."""
-    if not call.rules.linear or not (is_activation(one) or is_activation(other)):
-        return call.plain()
+def product_with_constant(call: Call, one: Any, other: Any) -> Any:
+    """Run a product of an activation and a constant, in either order: a layer without bias."""
     first = is_activation(one)
-    constant = other if first else one
+    if not call.rules.linear or not (first or is_activation(other)):
+        return call.plain()
+    source, constant = (one, other) if first else (other, one)
 
-    def product(source: torch.Tensor, absolute: bool) -> torch.Tensor:
+    def product(tensor: torch.Tensor, absolute: bool) -> torch.Tensor:
         matrix = constant.abs() if absolute else constant
-        result: torch.Tensor = call.func(*((source, matrix) if first else (matrix, source)))
+        result: torch.Tensor = call.func(*((tensor, matrix) if first else (matrix, tensor)))
         return result
 
-    return with_gamma(
-        call, one if first else other, lambda x: product(x, False), product, None, call.rules.linear
-    )
+    layer = Layer(product, None, call.rules.linear)
+    return layer_output(call, source, lambda tensor: product(tensor, False), layer)

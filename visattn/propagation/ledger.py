@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,14 +48,20 @@ class Ledger:
         entry, swapped = Entry(self._caller()), self._tokens_first
         self.entries.append(entry)
         constant = constant.detach() if isinstance(constant, torch.Tensor) else constant
+        place = result.output_nr
 
-        def contribute(gradient: torch.Tensor) -> None:
+        def contribute(gradients: Sequence[torch.Tensor | None]) -> None:
+            gradient = gradients[place]
+            if gradient is None:
+                return
             product = wide(gradient) * constant
             product = product.transpose(0, 1) if swapped and product.ndim == 3 else product
             dims = (2,) if product.ndim == 3 else tuple(range(1, product.ndim))
             entry.value = product.sum(dims) if dims else product
 
-        result.register_hook(contribute)  # type: ignore[no-untyped-call]
+        # At the function and not at the tensor, which may be changed in place afterwards.
+        node: Any = result.grad_fn
+        node.register_prehook(contribute)
 
     @contextmanager
     def tokens_first(self) -> Iterator[None]:

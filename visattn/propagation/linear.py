@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from visattn.propagation.call import Call, Handlers, is_activation
-from visattn.propagation.gamma import with_gamma
+from visattn.propagation.gamma import Layer, layer_output
 
 
 def linear(call: Call) -> Any:
@@ -25,9 +25,7 @@ def linear(call: Call) -> Any:
     def run(tensor: torch.Tensor) -> Any:
         return call.run({0: ("input", tensor)})
 
-    result = with_gamma(call, source, run, product, bias, call.rules.linear)
-    call.note(result, bias)
-    return result
+    return layer_output(call, source, run, Layer(product, bias, call.rules.linear))
 
 
 HANDLERS: Handlers = {functional.linear: linear}

@@ -11,7 +11,7 @@ import torch
 from torch.autograd import Function
 from torch.nn import functional
 
-from visattn.propagation.call import Call, Handlers, is_activation, named, settled, wide
+from visattn.propagation.call import Call, Handlers, is_activation, named, owned, settled, wide
 
 
 class Normalized(Function):
@@ -23,7 +23,7 @@ class Normalized(Function):
     ) -> torch.Tensor:
         """Return ``run(source)``."""
         ctx.how, ctx.dtype = how, source.dtype
-        return run(source)
+        return owned(run(source))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -81,11 +81,11 @@ def layer_norm(call: Call) -> Any:
     """Run ``layer_norm(input, normalized_shape, weight, bias, eps)``."""
     source, weight = call.given(0, "input"), call.given(2, "weight")
     if call.rules.norm != "detached" or not is_activation(source):
-        return _noted(call, call.plain(), call.given(3, "bias"))
+        return call.noted(call.plain(), call.given(3, "bias"))
     dims = _last(call.given(1, "normalized_shape"))
     eps = call.given(4, "eps", default=1e-5)
     how = Statistics.of(source, tuple(source.shape), dims, eps, weight)
-    return _noted(call, _normalized(call, source, how), call.given(3, "bias"))
+    return call.noted(_normalized(call, source, how), call.given(3, "bias"))
 
 
 def rms_norm(call: Call) -> Any:
@@ -105,14 +105,13 @@ def group_norm(call: Call) -> Any:
     source, bias = call.given(0, "input"), call.given(3, "bias")
     bias = None if bias is None else _per_channel(bias, source)
     if call.rules.norm != "detached" or not is_activation(source):
-        return _noted(call, call.plain(), bias)
+        return call.noted(call.plain(), bias)
     weight, eps = call.given(2, "weight"), call.given(4, "eps", default=1e-5)
     size = math.prod(source.shape[1:]) // call.given(1, "num_groups")
     grouped = (source.shape[0], call.given(1, "num_groups"), size)
     weight = None if weight is None else _per_channel(weight, source)
-    return _noted(
-        call, _normalized(call, source, Statistics.of(source, grouped, (2,), eps, weight)), bias
-    )
+    how = Statistics.of(source, grouped, (2,), eps, weight)
+    return call.noted(_normalized(call, source, how), bias)
 
 
 def batch_norm(call: Call) -> Any:
@@ -126,7 +125,7 @@ def batch_norm(call: Call) -> Any:
         eps = call.given(7, "eps", default=1e-5)
         scale = (wide(variance) + eps).rsqrt() * (1 if weight is None else weight)
         shift = (0 if bias is None else bias) - mean * scale
-        call.note(result, _per_channel(shift, source))
+        return call.noted(result, _per_channel(shift, source))
     return result
 
 
@@ -143,15 +142,11 @@ def normalize(call: Call) -> Any:
 
 def reciprocal(call: Call) -> Any:
     """Run ``rsqrt`` or ``reciprocal``: what a normalisation written out multiplies by."""
-    result = call.plain()
-    return result.detach() if call.rules.norm == "detached" else result
-
-
-def power(call: Call) -> Any:
-    """Run a power; negative ones divide."""
-    exponent = call.given(1, "exponent")
-    negative = isinstance(exponent, (int, float)) and exponent < 0
-    return reciprocal(call) if negative else call.plain()
+    source = call.given(0, "input")
+    if call.rules.norm != "detached" or not is_activation(source):
+        return call.plain()
+    result = call.run({0: ("input", source.detach().clone())})
+    return settled(source, result) if call.in_place else result
 
 
 def division(call: Call) -> Any:
@@ -170,11 +165,6 @@ def _normalized(call: Call, source: torch.Tensor, how: Statistics) -> Any:
     return settled(source, result) if call.in_place else result
 
 
-def _noted(call: Call, result: Any, bias: torch.Tensor | None) -> Any:
-    call.note(result, bias)
-    return result
-
-
 def _last(shape: Any) -> tuple[int, ...]:
     return tuple(range(-(1 if isinstance(shape, int) else len(shape)), 0))
 
@@ -189,7 +179,6 @@ HANDLERS: Handlers = {
     **dict.fromkeys(named("group_norm"), group_norm),
     functional.batch_norm: batch_norm,
     functional.normalize: normalize,
-    **dict.fromkeys(named("rsqrt reciprocal __rdiv__ __rtruediv__"), reciprocal),
-    **dict.fromkeys(named("pow __pow__"), power),
+    **dict.fromkeys(named("rsqrt rsqrt_ reciprocal reciprocal_ __rdiv__ __rtruediv__"), reciprocal),
     **dict.fromkeys(named("div div_ divide true_divide __truediv__ __itruediv__"), division),
 }

@@ -31,9 +31,7 @@ def added_product(call: Call) -> Any:
         one, other = shared(call, one, other)
         return call.run({1: ("tensor1", one), 2: ("tensor2", other)})
     result = call.plain()
-    if not is_activation(added):
-        call.note(result, added)
-    return result
+    return result if is_activation(added) else call.noted(result, added)
 
 
 def shared(call: Call, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
