@@ -275,7 +275,7 @@ def _maps(
                 geometry=item.geometry.with_grid(Size(*values[index].shape), found.cell),
                 method=job.request.method,
                 model=model.name,
-                signed=job.method.signed,
+                signed=found.signed[index] if found.signed else job.method.signed,
                 target=target,
                 prediction=firsts[index],
                 warnings=(

@@ -98,14 +98,19 @@ class FeatureMap:
 def channels_at(adapter: Adapter, site: Site) -> int | None:
     """Return how many channels a site has, as far as it can be told without running the model.
 
-    The module says it itself where it is a convolution, a linear layer or a norm; of the site of
-    `Adapter.cam_site` the adapter may know it.
+    The module says it itself where it is a convolution, a linear layer or a norm, or a block of
+    tokens with norms; of the site of `Adapter.cam_site` the adapter may know it.
     """
     part = dict(adapter.module.named_modules()).get(site.module)
     for kind, names in EXTENTS.items():
         if isinstance(part, kind):
             found = getattr(part, names[site.side == "output"])
             return int(found[-1] if isinstance(found, tuple) else found)
+    children = [] if part is None else list(part.named_children())
+    scales = [getattr(child, "weight", None) for name, child in children if "norm" in name]
+    widths = [scale.numel() for scale in scales if isinstance(scale, torch.Tensor)]
+    if site.axes == "tokens" and widths:
+        return widths[0]
     return adapter.num_features if site == adapter.cam_site() else None
 
 

@@ -30,6 +30,8 @@ class Maps:
         warnings: for each image, what a reader must know.
         facts: what the method chose (read-out, layer, ...), for the provenance.
         measured: for each image, what was measured on it (completeness gap, ...).
+        signed: for each image, whether its values are signed, where that depends on the target;
+            empty: as the method declares.
     """
 
     values: torch.Tensor
@@ -37,6 +39,7 @@ class Maps:
     warnings: Sequence[Sequence[str]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     measured: Sequence[dict[str, Any]] = ()
+    signed: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,18 @@ class Passes:
     Attributes:
         forward, backward: numbers of passes; a forward pass on half of the tokens counts as one.
         at_most: whether these are upper bounds, because the number depends on the image.
+        per: what costs one more forward pass each, where its number is not known (``channel``).
     """
 
     forward: int = 1
     backward: int = 0
     at_most: bool = False
+    per: str = ""
 
     def __str__(self) -> str:
         bound = "at most " if self.at_most else ""
         forward = "forward" if self.forward == 1 else f"{self.forward} forward"
+        forward += f" + 1 per {self.per}" if self.per else ""
         if not self.backward:
             return f"{bound}{forward}"
         return f"{bound}{forward} + {'' if self.backward == 1 else f'{self.backward} '}backward"

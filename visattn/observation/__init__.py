@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from visattn.observation.activation import Activation
+from visattn.observation.dropping import dropping, refusal_to_drop
 from visattn.observation.observe import LivePass, Observation, observe
 from visattn.observation.operation import AttentionOperation, RowBlock, wide
 from visattn.observation.passes import capture, record_pass
@@ -20,8 +21,10 @@ __all__ = [
     "Rerun",
     "RowBlock",
     "capture",
+    "dropping",
     "observe",
     "prove",
     "record_pass",
+    "refusal_to_drop",
     "wide",
 ]

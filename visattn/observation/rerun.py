@@ -14,6 +14,7 @@ from visattn.adapters import Adapter, Site
 from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
 from visattn.observation.batch_norm import SoundBatchNorm
+from visattn.observation.dropping import dropping
 from visattn.observation.observe import LivePass, Observation, observing
 from visattn.propagation import PLAIN, Rules, propagating
 from visattn.targets import Resolved, probabilities, scores
@@ -57,6 +58,12 @@ class Rerun:
             return probabilities(self._chosen(index), self.outputs(inputs))
 
     @contextmanager
+    def keeping(self, tokens: torch.Tensor) -> Iterator[None]:
+        """Let passes inside see only ``tokens`` (batch, kept) of their stream, as `dropping`."""
+        with dropping(self.adapter, tokens):
+            yield
+
+    @contextmanager
     def live(
         self,
         inputs: torch.Tensor,
@@ -96,6 +103,7 @@ class Rerun:
             adapter=self.adapter,
             images=images,
             rerun=Rerun(self.module, self.adapter, chosen),
+            preprocessing=record.preprocessing,
         )
 
     def score_of(self, outputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
