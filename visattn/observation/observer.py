@@ -183,6 +183,8 @@ class Observer(TorchFunctionMode):
     def caller(self) -> tuple[str, str]:
         """Return the name of the innermost module on the call stack and what its tokens are."""
         frame = inspect.currentframe()
+        # Never its own frame, whose locals would hold themselves, the observer and its graph.
+        frame = None if frame is None else frame.f_back
         while frame is not None:
             owner = frame.f_locals.get("self")
             if owner is not None and id(owner) in self._names:

@@ -92,6 +92,8 @@ class Ledger:
     def _caller(self) -> str:
         """Return the name of the innermost module on the call stack."""
         frame = inspect.currentframe()
+        # Never its own frame, whose locals would hold themselves and all that they refer to.
+        frame = None if frame is None else frame.f_back
         while frame is not None:
             owner = frame.f_locals.get("self")
             if owner is not None and id(owner) in self._names:
