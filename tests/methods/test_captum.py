@@ -90,17 +90,29 @@ def test_cells_are_sums_of_pixels_cut_at_the_far_edges() -> None:
     assert found.geometry.cell_box(0, 1).left == pytest.approx(5)
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"), [("class", (16, 16)), ("swin", (8, 8)), ("resnet", (2, 2))]
+)
+def test_cells_are_near_eight_pixels_by_default(name: str, cell: tuple[int, int]) -> None:
+    size = zoo.size_of(name)
+    inputs = zoo.images(1, size)
+    (found,) = visattn.explain(zoo.build(name), inputs, method="saliency", target=1)
+    assert found.grid.shape == (size[0] // cell[0], size[1] // cell[1])
+    (pixels,) = visattn.explain(zoo.build(name), inputs, method="saliency", target=1, cell=1)
+    assert found.grid.sum() == pytest.approx(pixels.grid.sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["class", "mean", "resnet"])
 def test_gradients_of_small_models_literally(name: str) -> None:
     module, inputs = zoo.build(name).double(), zoo.images().double()
     slopes = [oracle.gradient(score_of(module), image) for image in inputs]
     assert_agree(
-        grids(module, inputs, "saliency"),
+        grids(module, inputs, "saliency", cell=1),
         torch.stack([slope.abs().amax(0) for slope in slopes]),
         1e-6,
     )
     products = [(i * s).sum(0) for i, s in zip(inputs, slopes, strict=True)]
-    assert_agree(grids(module, inputs, "input_x_gradient"), torch.stack(products), 1e-6)
+    assert_agree(grids(module, inputs, "input_x_gradient", cell=1), torch.stack(products), 1e-6)
 
 
 @pytest.mark.parametrize("method", ["input_x_gradient", "integrated_gradients", "gradient_shap"])
@@ -146,7 +158,14 @@ def test_integrated_gradients_literally(name: str, baseline: str) -> None:
     }
     right = oracle.integrated_gradients(score_of(module), inputs[0], starts[baseline], 5)
     (found,) = visattn.explain(
-        model, inputs, method="integrated_gradients", target=1, steps=5, baseline=baseline, chunk=2
+        model,
+        inputs,
+        method="integrated_gradients",
+        target=1,
+        steps=5,
+        baseline=baseline,
+        chunk=2,
+        cell=1,
     )
     assert_agree(torch.from_numpy(found.grid.copy()).double(), right, 1e-6)
     assert baseline[:4] in found.provenance["baseline"] or baseline == "blur"
@@ -542,6 +561,8 @@ def test_short_work_reports_nothing(method: str) -> None:
     [
         ("saliency", {"channels": "median"}, "channels='median'"),
         ("saliency", {"cell": 0}, "cell=0"),
+        ("saliency", {"cell": 1.5}, "cell=1.5"),
+        ("kernel_shap", {"cell": 0}, "cell=0"),
         ("integrated_gradients", {"steps": 0}, "steps=0"),
         ("integrated_gradients", {"baseline": "blak"}, "Did you mean 'black'"),
         ("integrated_gradients", {"baseline": 0.5}, "baseline=0.5"),

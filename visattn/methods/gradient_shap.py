@@ -37,8 +37,9 @@ class GradientShap(PixelMap):
     a_k uniform in 0..1 and x'_k drawn with replacement from K copies of the ``baseline`` (as for
     `integrated_gradients`) with Gaussian noise of ``sigma`` times the range of the image's
     normalised values. Signed, in units of the score; in expectation the sum is ``y(x)`` minus the
-    mean score of the baselines. Pixels are summed over squares of ``cell`` by ``cell``. Seeded by
-    the image and ``seed``. Class-specific; K forward and backward passes, ``chunk`` at a time.
+    mean score of the baselines. Pixels are summed over squares of ``cell`` by ``cell``, by default
+    the model's patches; 1 keeps the pixels. Seeded by the image and ``seed``. Class-specific; K
+    forward and backward passes, ``chunk`` at a time.
 
     Lundberg & Lee, NeurIPS 2017 (the name is of their software); Erion et al., Nature Machine
     Intelligence 2021. Computed by captum. Both draw baselines from training images, which a model
@@ -48,7 +49,7 @@ class GradientShap(PixelMap):
     signed: ClassVar[bool] = True
     formula: ClassVar[str] = "mean_k (x - x'_k) dy/dx(x'_k + a_k (x - x'_k))"
     paper: ClassVar[str] = "Lundberg & Lee, NeurIPS 2017"
-    counts: ClassVar[tuple[str, ...]] = ("cell", "samples", "chunk")
+    counts: ClassVar[tuple[str, ...]] = ("samples", "chunk")
 
     samples: int = 50
     sigma: float = 0.15
@@ -75,7 +76,7 @@ class GradientShap(PixelMap):
             parts = zip(one_by_one(record, inputs), first, strict=True)
             found = torch.cat([self._expected(scores, one, start) for one, start in parts])
         facts = {"baseline": f"{described(self.baseline)}, with noise", "seed": self.seed}
-        return self.maps(reduced(found, "sum"), facts=facts)
+        return self.maps(record, reduced(found, "sum"), facts=facts)
 
     def _expected(self, scores: Scores, one: One, start: torch.Tensor) -> torch.Tensor:
         """Return captum's mean (1, channel, row, col) over random points of one image."""

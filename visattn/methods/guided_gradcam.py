@@ -33,8 +33,9 @@ class GuidedGradCam(PixelMap):
     ``m = sum_channels r * up((sum_c mean_p(g_c) X_c)^+)`` with r the gradient by the pixels in
     which every ReLU passes positive gradients only, X the activation at ``layer`` (by default the
     family's site of class activation maps), g the gradient by it, and ``up`` bilinear. Signed.
-    Pixels are summed over squares of ``cell`` by ``cell``. Class-specific; three forward passes
-    and two backward passes beside the shared one.
+    Pixels are summed over squares of ``cell`` by ``cell``, by default 1/28 of the shorter side; 1
+    keeps the pixels. Class-specific; three forward passes and two backward passes beside the
+    shared one.
 
     It is defined for networks whose only nonlinearities are ReLU, beside pooling and normalisation,
     which keep their gradients. captum hooks torch.nn.ReLU modules and leaves GELU, SiLU, ReLU6,
@@ -98,7 +99,7 @@ class GuidedGradCam(PixelMap):
                 f"The {site} is not a feature map (batch, channel, row, col), so that its Grad-CAM "
                 "cannot be laid on the input; name another layer."
             )
-        return self.maps(reduced(found, "sum"), facts={"layer": str(site)})
+        return self.maps(record, reduced(found, "sum"), facts={"layer": str(site)})
 
     def _site(self, adapter: Adapter) -> Site | Refusal:
         if self.layer is not None:

@@ -22,7 +22,8 @@ class InputXGradient(PixelMap):
 
     ``m = sum_channels x * dy/dx``, signed, in units of the score: the contributions of a linear
     model, compared with the colour that is zero in normalised space. Pixels are summed over
-    squares of ``cell`` by ``cell``. Class-specific; one forward and one backward pass.
+    squares of ``cell`` by ``cell``, by default the model's patches; 1 keeps the pixels.
+    Class-specific; one forward and one backward pass.
 
     Shrikumar, Greenside, Shcherbina & Kundaje, arXiv 2016; computed by captum.
     """
@@ -45,4 +46,4 @@ class InputXGradient(PixelMap):
             found = Captum(Scores(record)).attribute(
                 inputs, additional_forward_args=(record.indices,)
             )
-        return self.maps(reduced(found, "sum"))
+        return self.maps(record, reduced(found, "sum"))

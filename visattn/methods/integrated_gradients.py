@@ -25,12 +25,12 @@ class IntegratedGradients(PixelMap):
 
     ``m = sum_channels (x - x') * 1/K sum_k dy/dx(x' + a_k (x - x'))`` at every input pixel, signed,
     in units of the score; K = ``steps`` (Gauss-Legendre). Pixels are summed over squares of
-    ``cell`` by ``cell``, which keeps the total. The ``baseline`` x' is ``mean`` (zero in normalised
-    space), ``black``, ``blur`` (the image under a Gaussian of 1/20 of its shorter side) or a
-    normalised tensor (channel,) or (channel, row, col); it decides what counts as evidence: where
-    x = x' the map is zero. Completeness, ``sum m = y(x) - y(x')``, is checked: the gap is in the
-    provenance, and a warning is given when it exceeds 5 % of the difference. Class-specific; cost
-    K forward and backward passes, of ``chunk`` images at a time.
+    ``cell`` by ``cell``, by default the model's patches; 1 keeps the pixels. The ``baseline`` x' is
+    ``mean`` (zero in normalised space), ``black``, ``blur`` (the image under a Gaussian of 1/20 of
+    its shorter side) or a normalised tensor (channel,) or (channel, row, col); it decides what
+    counts as evidence: where x = x' the map is zero. Completeness, ``sum m = y(x) - y(x')``, is
+    checked: the gap is in the provenance, and a warning is given when it exceeds 5 % of the
+    difference. Class-specific; cost K forward and backward passes, of ``chunk`` images at a time.
 
     Sundararajan, Taly & Yan, ICML 2017; computed by captum.
     """
@@ -38,7 +38,7 @@ class IntegratedGradients(PixelMap):
     signed: ClassVar[bool] = True
     formula: ClassVar[str] = "(x - x') mean_k dy/dx(x' + a_k (x - x'))"
     paper: ClassVar[str] = "Sundararajan, Taly & Yan, ICML 2017"
-    counts: ClassVar[tuple[str, ...]] = ("cell", "steps", "chunk")
+    counts: ClassVar[tuple[str, ...]] = ("steps", "chunk")
 
     steps: int = 50
     baseline: Any = "mean"
@@ -75,6 +75,7 @@ class IntegratedGradients(PixelMap):
             for s in share
         ]
         return self.maps(
+            record,
             values,
             warnings=warnings,
             facts={"baseline": described(self.baseline)},

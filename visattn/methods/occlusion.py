@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from visattn.adapters import Adapter, Refusal, chain_of
+from visattn.adapters import Adapter
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.methods.baseline import baseline_of, described, require_baseline
 from visattn.methods.method import Maps, Method, Passes
-from visattn.methods.pixels import Scores, differentiable, require_counts
+from visattn.methods.pixels import Scores, differentiable, patches_near, require_counts
 from visattn.methods.registry import METHODS
 from visattn.observation import AttentionRecord
 
@@ -114,12 +114,8 @@ class Occlusion(Method):
 
 
 def _default_window(adapter: Adapter, size: Size) -> tuple[int, int]:
-    chain = chain_of(adapter, size)
-    if isinstance(chain, Refusal):  # no tokens, so no patches that a window could match
-        side = max(1, round(min(size) / PARTS))
-        return side, side
-    rows, cols = (round(side * max(1, round(WINDOW / side))) for side in chain.layout.cell)
-    return min(rows, size.height), min(cols, size.width)
+    side = max(1, round(min(size) / PARTS))
+    return patches_near(adapter, size, WINDOW) or (side, side)
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

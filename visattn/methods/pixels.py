@@ -10,12 +10,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch.nn import functional
 
+from visattn.adapters import Adapter, Refusal, chain_of
 from visattn.errors import UnsupportedMethodError
-from visattn.images import Image
+from visattn.images import Image, Size
 from visattn.methods.method import Maps, Method
 from visattn.observation import AttentionRecord, wide
 from visattn.progress import progress
 
+CELL, CELLS = 8, 28
 REDUCTIONS = {
     "max": lambda values: values.amax(dim=1),
     "mean": lambda values: values.mean(dim=1),
@@ -27,23 +29,30 @@ REDUCTIONS = {
 class PixelMap(Method):
     """Attribution of input pixels, reduced over channels and summed over cells.
 
-    A cell is a square of ``cell`` by ``cell`` input pixels; 1 keeps the pixels. Sums keep the
+    A cell is a square of ``cell`` by ``cell`` input pixels; 1 keeps the pixels, which on a photo
+    are specks that nobody sees, and whose pattern inside a patch comes from the patch embedding.
+    The default is therefore the whole number of the model's patches that comes nearest to 8 pixels,
+    at least one, and 1/28 of the shorter side for models without patches (8 of 224). Sums keep the
     map's total.
     """
 
     class_specific: ClassVar[bool] = True
     memory: ClassVar[str] = "pixels"
-    counts: ClassVar[tuple[str, ...]] = ("cell",)
+    counts: ClassVar[tuple[str, ...]] = ()
 
-    cell: int = 1
+    cell: int | None = None
 
     def __post_init__(self) -> None:
         require_counts(self, self.counts)
+        if self.cell is not None:
+            require_pixels("cell", self.cell)
 
-    def maps(self, values: torch.Tensor, **more: Any) -> Maps:
+    def maps(self, record: AttentionRecord, values: torch.Tensor, **more: Any) -> Maps:
         """Return the maps of values (batch, row, col), one for each input pixel."""
-        cells = functional.avg_pool2d(values, self.cell, ceil_mode=True, divisor_override=1)
-        return Maps(cells, (float(self.cell), float(self.cell)), **more)
+        cell = (self.cell, self.cell) if self.cell else default_cell(record)
+        rows, cols = (min(side, extent) for side, extent in zip(cell, record.size, strict=True))
+        cells = functional.avg_pool2d(values, (rows, cols), ceil_mode=True, divisor_override=1)
+        return Maps(cells, (float(rows), float(cols)), **more)
 
 
 class Scores:
@@ -101,6 +110,30 @@ def reduced(values: torch.Tensor, channels: str) -> torch.Tensor:
 def spread(inputs: torch.Tensor) -> float:
     """Return the range of one input's values, of which noise is a fraction."""
     return float(inputs.max() - inputs.min())
+
+
+def default_cell(record: AttentionRecord) -> tuple[int, int]:
+    """Return the cells (rows, cols) of maps of pixels where none were asked for."""
+    side = max(1, round(min(record.size) / CELLS))
+    return patches_near(record.adapter, record.size, CELL) or (side, side)
+
+
+def patches_near(adapter: Adapter, size: Size, pixels: int) -> tuple[int, int] | None:
+    """Return the whole number of patches that comes nearest to ``pixels``, at least one, in pixels.
+
+    (rows, cols); None for a model without patches.
+    """
+    chain = chain_of(adapter, size)
+    if isinstance(chain, Refusal):
+        return None
+    rows, cols = (round(side * max(1, round(pixels / side))) for side in chain.layout.cell)
+    return min(rows, size.height), min(cols, size.width)
+
+
+def require_pixels(name: str, value: Any) -> None:
+    """Raise where an option is not a number of pixels."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UnsupportedMethodError(f"{name}={value!r} is not a number of pixels, at least 1.")
 
 
 def require_counts(method: Method, names: tuple[str, ...]) -> None:

@@ -29,8 +29,8 @@ class Saliency(PixelMap):
 
     ``m = max_channels |dy/dx|`` in units of the score per unit of normalised input, >= 0;
     ``channels`` is ``max`` as in the paper, ``mean`` or ``sum``. Pixels are summed over squares of
-    ``cell`` by ``cell``. It says how sensitive the score is, not what it is made of.
-    Class-specific; one forward and one backward pass.
+    ``cell`` by ``cell``, by default the model's patches; 1 keeps the pixels. It says how sensitive
+    the score is, not what it is made of. Class-specific; one forward and one backward pass.
 
     Simonyan, Vedaldi & Zisserman, ICLR workshop 2014; computed by captum.
     """
@@ -58,4 +58,4 @@ class Saliency(PixelMap):
             found = Captum(Scores(record)).attribute(
                 inputs, additional_forward_args=(record.indices,)
             )
-        return self.maps(reduced(found, self.channels))
+        return self.maps(record, reduced(found, self.channels))

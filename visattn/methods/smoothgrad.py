@@ -40,8 +40,9 @@ class SmoothGrad(PixelMap):
     times the range of the image's normalised values: ``mean`` is ``|1/K sum_k g_k|``, ``square``
     is ``1/K sum_k g_k^2``, ``vargrad`` is ``1/K sum_k g_k^2 - (1/K sum_k g_k)^2``; then the largest
     of the channels (``channels``: ``max``, ``mean``, ``sum``). Values >= 0. Pixels are summed over
-    squares of ``cell`` by ``cell``. The noise is seeded by the image and ``seed``. Class-specific;
-    K forward and backward passes, ``chunk`` at a time.
+    squares of ``cell`` by ``cell``, by default the model's patches; 1 keeps the pixels. The noise
+    is seeded by the image and ``seed``. Class-specific; K forward and backward passes, ``chunk``
+    at a time.
 
     Smilkov et al., arXiv 2017; ``square``: Hooker et al., NeurIPS 2019; ``vargrad``: Adebayo et
     al., NeurIPS 2018. Computed by captum. Averaging absolute gradients, as captum does by default,
@@ -50,7 +51,7 @@ class SmoothGrad(PixelMap):
 
     formula: ClassVar[str] = "max_c |mean_k dy/dx_c(x + noise_k)|"
     paper: ClassVar[str] = "Smilkov et al., arXiv 2017"
-    counts: ClassVar[tuple[str, ...]] = ("cell", "samples", "chunk")
+    counts: ClassVar[tuple[str, ...]] = ("samples", "chunk")
 
     samples: int = 50
     sigma: float = 0.15
@@ -78,7 +79,7 @@ class SmoothGrad(PixelMap):
             found = [self._smoothed(scores, one) for one in one_by_one(record, inputs)]
         values = torch.cat(found)
         values = values.abs() if self.variant == "mean" else values.clamp(min=0)
-        return self.maps(reduced(values, self.channels), facts={"seed": self.seed})
+        return self.maps(record, reduced(values, self.channels), facts={"seed": self.seed})
 
     def _smoothed(self, scores: Scores, one: One) -> torch.Tensor:
         """Return captum's statistic (1, channel, row, col) of one image's noisy gradients."""
