@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Report = Callable[[str, int, int], None]
+LONG = 100
 _REPORT: ContextVar[Report | None] = ContextVar("visattn_report", default=None)
 
 
@@ -25,7 +26,15 @@ def reporting(report: Report | None) -> Iterator[None]:
 
 
 def progress(work: str, done: int, total: int) -> None:
-    """Report that ``done`` of ``total`` passes of ``work`` are over."""
+    """Report that ``done`` of ``total`` passes of ``work`` are over.
+
+    Forward passes are counted, one for each input; a backward pass belongs to its forward pass.
+    """
     report = _REPORT.get()
     if report is not None:
         report(work, done, total)
+
+
+def estimate(work: str, total: int) -> str | None:
+    """Return what to say before long work starts, or None for less than `LONG` passes."""
+    return f"{work}: {total} forward passes" if total >= LONG else None

@@ -138,6 +138,16 @@ def test_dropping_is_refused_where_the_outputs_are_tokens() -> None:
         explained(model, inputs, "rise", target="embedding", drop=True, masks=2)
 
 
+@pytest.mark.parametrize("name", ["class", "levit", "post_norm", "deepseek_align", "qwen3_merge"])
+def test_there_are_no_more_masks_than_channels(name: str) -> None:
+    model = model_of(name)
+    site = model.adapter.cam_site()
+    record = record_of(model, images_of(name, 1), sites=[site])
+    passes = create_method("vit_cx").passes(model.adapter, record.size)
+    assert passes.at_most
+    assert passes.forward == 1 + 2 * record.activations[site].value.shape[-1]  # type: ignore[index]
+
+
 class Linear(nn.Module):
     """y = sum_cells w * x, for a grey input."""
 

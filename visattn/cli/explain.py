@@ -17,6 +17,7 @@ from visattn.cli.options import (
     target_of,
     weights_of,
 )
+from visattn.cli.progress import shown
 from visattn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,9 +59,15 @@ def command(
     loaded = load_model(
         model, weights=weights_of(weights), image_size=size_of(image_size), device=device
     )
-    (found,) = explain(
-        loaded, str(image), method=method, target=target_of(target), **options_of(option)
-    )
+    with shown() as progress:
+        (found,) = explain(
+            loaded,
+            str(image),
+            method=method,
+            target=target_of(target),
+            progress=progress,
+            **options_of(option),
+        )
     write(found, out, drawn)
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)

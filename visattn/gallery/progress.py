@@ -9,10 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from visattn.gallery.manifest import FAILED, Entry
+from visattn.progress import estimate
 
 
 class Meter:
-    """A progress bar over maps; silent where it is switched off or nobody is looking."""
+    """A progress bar over maps; silent where it is switched off or nobody is looking.
+
+    Only methods with many passes are announced, by one line, where nobody is looking too.
+    """
 
     def __init__(self, maps: int, photos: int, shown: bool) -> None:
         console = Console(stderr=True)
@@ -22,16 +26,29 @@ class Meter:
             MofNCompleteColumn(),
             TextColumn("maps  {task.fields[rate]} photos/s  {task.fields[failures]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[work]}"),
             console=console,
             disable=not (shown and console.is_terminal),
         )
         self._photos_per_map = photos / max(1, maps)
         self._failures = 0
-        self._task = self._progress.add_task("starting", total=maps, rate="-", failures="")
+        self._announces = shown
+        self._announced: set[str] = set()
+        self._task = self._progress.add_task("starting", total=maps, rate="-", failures="", work="")
 
     def model(self, name: str) -> None:
         """Say which model is at work."""
         self._progress.update(self._task, description=name)
+        self._announced.clear()
+
+    def passes(self, work: str, done: int, total: int) -> None:
+        """Show the passes of a method with many; the first time, say how many before they start."""
+        line = estimate(work, total)
+        if self._announces and line and work not in self._announced:
+            text = f"{line} for the first batch of photos"
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._announced.add(work)
+        self._progress.update(self._task, work=f"{work} {done}/{total}" if done < total else "")
 
     def count(self, entry: Entry) -> None:
         """Count one finished map."""

@@ -31,6 +31,7 @@ from visattn.gallery.record import (
 )
 from visattn.gallery.store import Store, UnfinishedError, writing
 from visattn.gallery.summary import Summary
+from visattn.progress import reporting
 
 if TYPE_CHECKING:
     from visattn.overlay import Style
@@ -136,6 +137,7 @@ class _Run:
         with (
             self.store.manifest.opened() as append,
             meter.running(),
+            reporting(meter.passes),
             ThreadPoolExecutor(workers, thread_name_prefix="gallery") as pool,
         ):
             note = _Note(append, self.entries, meter)
