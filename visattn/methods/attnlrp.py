@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from visattn.errors import UnsupportedMethodError
+from visattn.methods.pixels import require_choice
 from visattn.methods.registry import METHODS
 from visattn.methods.relevance import Relevance, require_gamma
 from visattn.propagation import ATTNLRP, Rules
@@ -40,10 +40,7 @@ class AttnLrp(Relevance):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_gamma(gamma_linear=self.gamma_linear, gamma_convolution=self.gamma_convolution)
-        if self.attention_rule not in ("half", "value"):
-            raise UnsupportedMethodError(
-                f"attention_rule={self.attention_rule!r}: use 'half' or 'value'."
-            )
+        require_choice(self, "attention_rule", ("half", "value"))
 
     @property
     def rules(self) -> Rules:

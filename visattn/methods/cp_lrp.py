@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from visattn.errors import UnsupportedMethodError
+from visattn.methods.pixels import require_choice
 from visattn.methods.registry import METHODS
 from visattn.methods.relevance import Relevance, require_gamma
 from visattn.propagation import CP_LRP, Rules
@@ -36,8 +36,7 @@ class CpLrp(Relevance):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_gamma(gamma_linear=self.gamma_linear, gamma_convolution=self.gamma_convolution)
-        if self.activation not in ("plain", "gate"):
-            raise UnsupportedMethodError(f"activation={self.activation!r}: use 'plain' or 'gate'.")
+        require_choice(self, "activation", ("plain", "gate"))
 
     @property
     def rules(self) -> Rules:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch.nn import functional
 
-from visattn.adapters import Adapter, Refusal, Site, chain_of
+from visattn.adapters import Adapter, Refusal, Site
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.methods.layers import choose
-from visattn.methods.method import Maps, Method
+from visattn.methods.method import Maps
+from visattn.methods.pixels import PixelMap, require_choice
 from visattn.observation import AttentionRecord, wide
 
 READOUTS = ("pixels", "tokens", "layers", "fullgrad")
@@ -27,33 +27,28 @@ INCOMPLETE = (
 
 
 @dataclass(frozen=True)
-class Relevance(Method):
+class Relevance(PixelMap):
     """``x * dy/dx`` on a backward pass with changed rules, summed over channels.
 
     ``readout``: ``pixels``, at the model's input; ``tokens``, at the tokens that enter the first
     block; ``layers``, summed over the tokens x^l that enter the blocks of ``layers`` (PLUS);
     ``fullgrad``, the same and every additive constant b of those blocks at the token that it is
     added to, ``sum_l (x^l * dy/dx^l + sum_b b * dy/d(out_b))``. Prefix tokens are left out.
-    Pixels are summed over squares of ``cell`` by ``cell``; 0 is the patches of a transformer and
-    single pixels elsewhere.
+    Pixels are summed over cells as in `PixelMap`.
     """
 
-    class_specific: ClassVar[bool] = True
     signed: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
     memory: ClassVar[str] = "N D"
     applies: ClassVar[str] = "any model at readout=pixels; plain transformers else"
 
     readout: str = "pixels"
-    cell: int = 0
     layers: Any = None
 
     def __post_init__(self) -> None:
-        if self.readout not in READOUTS:
-            raise UnsupportedMethodError(f"readout={self.readout!r}: use one of {READOUTS}.")
-        if self.cell < 0:
-            raise UnsupportedMethodError(f"cell={self.cell!r} is negative.")
-        if self.cell and self.readout != "pixels":
+        super().__post_init__()
+        require_choice(self, "readout", READOUTS)
+        if self.cell is not None and self.readout != "pixels":
             raise UnsupportedMethodError(
                 f"cell={self.cell!r} needs readout='pixels'; tokens have cells of their own."
             )
@@ -86,8 +81,7 @@ class Relevance(Method):
         """Return signed relevance, in units of the score."""
         del geometries
         if self.readout == "pixels":
-            values, cell = cells(record, relevance_at(record, PIXELS), self.cell)
-            return Maps(values, cell, facts={"readout": "pixels"})
+            return self.maps(record, relevance_at(record, PIXELS), facts={"readout": "pixels"})
         found = [relevance_at(record, site) for site in self.sites(record.adapter)]
         if self.rules.constants:
             *found, pixels = found
@@ -122,34 +116,6 @@ def relevance_at(record: AttentionRecord, site: Site) -> torch.Tensor:
     return product.sum(1 if site.axes == "channels_first" else -1)
 
 
-def cells(
-    record: AttentionRecord, pixels: torch.Tensor, cell: int
-) -> tuple[torch.Tensor, tuple[float, float]]:
-    """Return (batch, row, col) summed over cells, which keeps the total, and their size."""
-    height, width = (cell, cell) if cell else patch_of(record)
-    if (height, width) != (1, 1):
-        pixels = functional.avg_pool2d(
-            pixels[:, None], (height, width), ceil_mode=True, divisor_override=1
-        )[:, 0]
-    return pixels, (float(height), float(width))
-
-
-def patch_of(record: AttentionRecord) -> tuple[int, int]:
-    """Return height and width of the patches of a transformer's finest grid, else one pixel.
-
-    Patches that overlap, or that are no whole pixels or do not cover the input, are pixels too.
-    """
-    chain = chain_of(record.adapter, record.size)
-    if isinstance(chain, Refusal):
-        return 1, 1
-    grid, cell = chain.layout.grid, chain.layout.cell
-    fits = all(
-        c == int(c) and -(-extent // int(c)) == count
-        for c, extent, count in zip(cell, record.size, grid, strict=True)
-    )
-    return (int(cell[0]), int(cell[1])) if fits else (1, 1)
-
-
 def completeness(record: AttentionRecord, pixels: torch.Tensor) -> dict[str, Any]:
     """Measure for each image how far relevance and constants are from adding up to the score.
 
@@ -162,8 +128,10 @@ def completeness(record: AttentionRecord, pixels: torch.Tensor) -> dict[str, Any
         score = record.again.score_of(outputs, record.indices).sum()
         (slope,) = torch.autograd.grad(score, outputs)
     right = (outputs.detach() * slope).flatten(1).sum(1)
-    gap = pixels.flatten(1).sum(1) + record.ledger.total(record.batch) - right
-    share = gap.abs() / right.abs().clamp(min=1e-12)
+    flat = pixels.flatten(1)
+    gap = flat.sum(1) + record.ledger.total(record.batch).to(flat) - right
+    # A score may be near zero; what was added up to it is not.
+    share = gap.abs() / torch.maximum(right.abs(), flat.abs().sum(1)).clamp(min=1e-30)
     return {
         "measured": [{"completeness_gap": float(g)} for g in gap],
         "warnings": [[INCOMPLETE.format(float(s))] if s > GAP else [] for s in share],
