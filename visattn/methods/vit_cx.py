@@ -38,8 +38,9 @@ class ViTCX(Method):
     K masks M_k. With e_k = ``noise`` N(0, 1) per pixel and channel of the normalised input,
     ``s_k = p(x * M_k + e_k (1 - M_k)) - p(x + e_k (1 - M_k)) + p(x)``,
     ``m = 1/K sum_k s_k M_k / sum_k' M_k'`` at every input pixel, p the probability of the explained
-    class, or the score where there is no class. Zero means that hiding a cluster changes nothing,
-    below that it speaks against the class: signed, in units of p / K.
+    class, or the score where there is no class, in units of p / K. Below zero a cluster speaks
+    against the class; a map that has no such value, as most have, is not drawn as a signed one,
+    because all of it lies far above zero.
 
     Class-specific; 2 K forward passes, ``chunk`` inputs at a time; K, often about 60, is known when
     the clusters are, before these passes begin. Channels stay on the token grid, so that memory
@@ -116,6 +117,7 @@ class ViTCX(Method):
             warnings=[[] if len(each) else [none] for each in planes],
             facts={"layer": str(site)},
             measured=[{"masks": len(each)} for each in planes],
+            signed=[bool((each < 0).any()) for each in values],
         )
 
     def clusters(self, planes: torch.Tensor, enlarge: Enlarge) -> torch.Tensor:
