@@ -46,18 +46,21 @@ EXPENSIVE: Mapping[str, dict[str, Any]] = {
     "btt": {},
     "tam": {},
 }
+GAMMA = {"gamma_linear": 0.25, "gamma_convolution": 0.25}
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "gae, last layer": ("gae", {"start_layer": 11}),
     "gae, libra": ("gae", {"backward": "libra"}),
     "attcat, libra": ("attcat", {"backward": "libra"}),
     "gradcam, libra": ("gradcam", {"backward": "libra"}),
     "hirescam, libra": ("hirescam", {"backward": "libra"}),
-    "cp_lrp, epsilon": ("cp_lrp", {"gamma_linear": 0.0, "gamma_convolution": 0.0}),
-    "cp_lrp, pixels": ("cp_lrp", {"readout": "pixels"}),
-    "attnlrp, epsilon": ("attnlrp", {"gamma_linear": 0.0, "gamma_convolution": 0.0}),
-    "attnlrp, value": ("attnlrp", {"attention_rule": "value"}),
-    "reslrp, gamma": ("reslrp", {"gamma_linear": 0.25, "gamma_convolution": 0.25}),
-    "libragrad, tokens": ("libragrad", {"readout": "tokens"}),
+    "cp_lrp, gamma, tokens": ("cp_lrp", {"readout": "tokens", **GAMMA}),
+    "cp_lrp, gamma": ("cp_lrp", GAMMA),
+    "cp_lrp, tokens": ("cp_lrp", {"readout": "tokens"}),
+    "attnlrp, gamma, tokens": ("attnlrp", {"readout": "tokens", **GAMMA}),
+    "attnlrp, gamma": ("attnlrp", GAMMA),
+    "reslrp, gamma, tokens": ("reslrp", {"readout": "tokens", **GAMMA}),
+    "reslrp, tokens": ("reslrp", {"readout": "tokens"}),
+    "libragrad, pixels": ("libragrad", {"readout": "pixels"}),
 }
 
 

@@ -71,10 +71,17 @@ def test_target_and_probability_are_those_of_the_same_pass(lite0: Model, photos:
 
 
 def test_auto_is_a_named_method(model: Model, lite0: Model, photos: Path) -> None:
-    assert visattn.explain(model, zoo.images(1))[0].method == "gae"
+    (found,) = visattn.explain(model, zoo.images(1))
+    assert (found.method, found.provenance["readout"]) == ("cp_lrp", "tokens")
+    assert found.provenance["changed"]["gamma_linear"] == 0.25
+    swin = visattn.load_model(zoo.build("swin"), image_size=zoo.size_of("swin"))
+    (windowed,) = visattn.explain(swin, zoo.images(1, zoo.size_of("swin")))
+    assert (windowed.method, windowed.provenance["readout"]) == ("cp_lrp", "pixels")
+    assert visattn.explain(model, zoo.images(1), query=(1, 2))[0].method == "gae"
     assert visattn.explain(lite0, photos / "cat.jpg")[0].method == "gradcam"
     headless = visattn.load_model(zoo.build("headless"))
     assert visattn.explain(headless, zoo.images(1))[0].method == "rollout"
+    assert visattn.explain(headless, zoo.images(1), target="embedding")[0].method == "cp_lrp"
     with pytest.raises(TargetError, match="no classifier"):
         visattn.explain(headless, zoo.images(1), method="gae")
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 import visattn
-from visattn.adapters import Chain, chain_of, remembered_chains
+from visattn.adapters import Chain, Refusal, chain_of, remembered_chains
 from visattn.errors import ConfigError, TargetError, UnsupportedMethodError, VisattnError
 from visattn.images import Size
 from visattn.methods import Maps, Method, get_method
@@ -26,6 +26,7 @@ from visattn.statistics import concentration, lattice, no_signal, summary
 from visattn.targets import ContrastTarget, predictions
 
 BATCH_SIZE = 8
+GAMMA = {"gamma_linear": 0.25, "gamma_convolution": 0.25}
 REGULAR = 0.5
 
 
@@ -96,9 +97,16 @@ def explain(
     known = model if isinstance(model, Model) else load_model(model)
     prepared = prepare_all(known, images)
     own = Size(*map(int, prepared[0].tensor.shape[-2:])) if prepared else None
-    name = automatic_method(known, target, own) if method == "auto" else method
+    name, own_options = method, dict[str, Any]()
+    if method == "auto":
+        walked = query is not None or layers is not None
+        name, own_options = automatic_method(known, target, own, walked=walked)
     given = {"query": query, "layers": layers, "heads": None if heads == "mean" else heads}
-    chosen = {**{key: value for key, value in given.items() if value is not None}, **options}
+    chosen = {
+        **own_options,
+        **{key: value for key, value in given.items() if value is not None},
+        **options,
+    }
     size = BATCH_SIZE if batch_size is None else batch_size
     if size < 1:
         raise ConfigError(f"batch_size={batch_size!r} is not at least 1.")
@@ -118,19 +126,32 @@ def explain(
     return maps
 
 
-def automatic_method(model: Model, target: Any = None, size: Size | None = None) -> str:
-    """Return the method that ``auto`` stands for, for inputs of ``size`` or the model's own.
+def automatic_method(
+    model: Model, target: Any = None, size: Size | None = None, *, walked: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """Return method and options that ``auto`` stands for, for inputs of ``size`` or the model's.
 
-    ``gradcam`` for models without token attention; ``gae`` where there is a class or a target to
-    explain; else ``rollout``. The choice follows the literature and is not yet backed by our own
-    measurements.
+    Where there is a class or a target to explain: `cp_lrp` with the gamma rule, read at the tokens
+    that enter the first block, for plain transformers; the same read at the input for other models
+    with attention over tokens; `gradcam` for convolutional networks. Without a target: `rollout`,
+    and `eigencam` where no attention is walked. ``walked``, a query or layers were chosen: `gae`
+    or `rollout`, which take them. The measurements are in docs/evidence.md.
     """
-    size = size or model.input_size
-    if size is None or get_method("rollout")().refusal(model.adapter, size):
-        return "gradcam"
+    size = size or model.input_size or Size(224, 224)
+
+    def applies(name: str, options: dict[str, Any]) -> bool:
+        return get_method(name).create(name, options).refusal(model.adapter, size) is None
+
     explains = model.has_classifier or target is not None
-    fits = get_method("gae")().refusal(model.adapter, size) is None
-    return "gae" if explains and fits else "rollout"
+    if walked:
+        return ("gae" if explains else "rollout"), {}
+    if not explains:
+        return ("rollout", {}) if applies("rollout", {}) else ("eigencam", {})
+    tokens = {"readout": "tokens", **GAMMA}
+    if applies("cp_lrp", tokens):
+        return "cp_lrp", tokens
+    convolutional = isinstance(chain_of(model.adapter, size), Refusal)
+    return ("gradcam", {}) if convolutional and applies("gradcam", {}) else ("cp_lrp", GAMMA)
 
 
 @remembered_chains()

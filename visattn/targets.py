@@ -162,15 +162,19 @@ class ContrastTarget:
                 "set against it: give an index, a label or 'top1' to 'top5'."
             )
         index = known.target.index
-        distance = (output[0].float() - output[0, index].float()).abs()
-        distance[index] = float("inf")
-        count = min(self.count, output.shape[1] - 1)
-        similar = distance.argsort(stable=True)[:count].tolist()
+        similar = self.similar(output, index)
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
             return outputs[:, index] - self.gamma * outputs[:, similar].mean(dim=1)
 
         return Resolved(score, known.target, known.probability)
+
+    def similar(self, output: torch.Tensor, index: int) -> list[int]:
+        """Return the classes nearest to class ``index`` in outputs (1, class), nearest first."""
+        distance = (output[0].float() - output[0, index].float()).abs()
+        distance[index] = float("inf")
+        count = min(self.count, output.shape[1] - 1)
+        return distance.argsort(stable=True)[:count].tolist()
 
 
 def resolve(spec: Any, model: Model, outputs: torch.Tensor) -> list[Resolved]:

@@ -25,7 +25,3 @@ HALF_ON = {
     "attcat": "mean",
     "xgradcam": "efficientnet",
 }
-
-# Methods that explain a class against others take no callable; these models score no classes.
-TARGETS = {"finercam": "top1"}
-CLASSLESS = {("finercam", "transformers_detr")}

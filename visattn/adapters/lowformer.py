@@ -43,6 +43,18 @@ class LowFormerAdapter(Adapter):
         """The module, whose attributes timm defines."""
         return self.module
 
+    @property
+    def num_features(self) -> int | None:
+        """Number of channels that are pooled, behind the first convolution of the head."""
+        convs = [part for part in self.widening.modules() if isinstance(part, nn.Conv2d)]
+        return convs[-1].out_channels if convs else super().num_features
+
+    @property
+    def widening(self) -> nn.Module:
+        """What stands between the last stage and the pool; nothing once a user removed it."""
+        found: nn.Module = self.lowformer.in_conv
+        return found
+
     def chain(self, size: Size) -> Chain:
         """Return strided convolutions and attention from the first attention on."""
         layout = shrunk(pixels(size), self.lowformer.stem)

@@ -150,8 +150,12 @@ def fused(maps: Sequence[Maps], fusion: str, size: Size) -> Maps:
         list(dict.fromkeys(note for notes in parts for note in notes))
         for parts in zip_longest(*(found.warnings for found in maps), fillvalue=())
     ]
-    facts = {"fusion": f"{fusion} of raw maps"}
-    return Maps(values, finest.cell, warnings=warnings, facts=facts)
+    measured = [
+        {name: [layer[name] for layer in layers] for name in layers[0]}
+        for layers in zip(*(found.measured for found in maps), strict=True)
+    ]
+    facts = {**maps[0].facts, "fusion": f"{fusion} of raw maps"}
+    return Maps(values, finest.cell, warnings=warnings, facts=facts, measured=measured)
 
 
 def _extent(found: Maps, size: Size) -> tuple[float, float]:

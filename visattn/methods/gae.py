@@ -42,6 +42,9 @@ class GenericAttentionExplainability(Method):
     strided convolutions re-index r and m as in `rollout`. Values >= 0, in units
     of the score. Class-specific.
 
+    ``backward="libra"`` and other named rules take G from a modified backward pass (Mehri et al.,
+    CVPR 2025).
+
     ``outliers`` says what happens to attention sinks and norm outliers among the patch tokens of
     each layer, as in `rollout`: ``keep``, ``mask`` (their columns of E are zero, rows keep their
     sums) or ``redistribute`` (behind each layer the gained relevance on them goes to the other
@@ -72,6 +75,7 @@ class GenericAttentionExplainability(Method):
     outliers: str = "keep"
     sink_factor: float = SINK
     norm_deviations: float = DEVIATIONS
+    backward: str = "plain"
 
     def __post_init__(self) -> None:
         check_treatment("gae", self.outliers, self.sink_factor, self.norm_deviations)
