@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 
 from tests import zoo
@@ -45,6 +46,12 @@ def test_the_grid_is_that_of_the_last_stage(name: str, stride: int) -> None:
         adapter.module, torch.zeros(1, 3, 96, 160), attention=False, sites=[adapter.cam_site()]
     )
     assert seen.activations[adapter.cam_site()].value.shape[2:] == grid
+
+
+def test_the_head_of_vgg_leaves_no_map_so_its_input_is_read() -> None:
+    with torch.device("meta"):
+        module = timm.create_model("vgg11").eval()
+    assert find_adapter(module).cam_site() == Site("pre_logits", "input", "channels_first")
 
 
 def test_there_is_nothing_to_walk() -> None:

@@ -78,6 +78,13 @@ def test_grad_rollout_pairs_layers_and_clamps_behind_the_head_mean() -> None:
         assert differs(wrong[1:], right[1:])
 
 
+def test_the_last_layer_alone_is_attention_times_gradient() -> None:
+    dense = dense_of("registers", 0)
+    right = (dense.attn[-1] * dense.gradient[-1]).mean(0).clamp(min=0)[0, 5:]
+    found = explained("registers", "grad_rollout", torch.float32, start_layer=2)[0]
+    assert_agree(found / found.sum(), right / right.sum())
+
+
 def differs(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two maps tell their formulas apart, whatever their scale."""
     shares = [row / row.abs().sum() for row in (one, other)]
@@ -279,6 +286,21 @@ DENSE: dict[str, Any] = {
     "attcat": of_graph(lambda graph: naive.attcat(graph, third(graph.outputs), "output")),
     "legrad": of_graph(lambda graph: naive.legrad("class", graph, third, list(range(12)))),
 }
+
+
+@pytest.mark.parametrize("method", ["grad_rollout", "grad_sam", "agcam", "attcat", "legrad"])
+def test_rules_of_the_backward_pass_change_the_gradient_alone(method: str) -> None:
+    plain = grids("registers", method, torch.float64)[0]
+    found = grids("registers", method, torch.float64, backward="libra")[0]
+    assert found.isfinite().all()
+    assert differs(found, plain)
+    if method != "legrad":
+        return
+    pooled = [
+        grids("latent_pool", "legrad", torch.float64, backward=rules)[0]
+        for rules in ("plain", "libra")
+    ]
+    assert differs(*pooled)
 
 
 def refusal(method: str, name: str, **options: Any) -> str | None:

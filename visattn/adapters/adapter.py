@@ -124,6 +124,12 @@ def classifier_of(module: nn.Module) -> nn.Module | None:
     return first if isinstance(first, nn.Module) else None
 
 
+def channels_behind(part: nn.Module | None) -> int | None:
+    """Return the channels of the last convolution in a part, None where there is none."""
+    convs = [] if part is None else [p for p in part.modules() if isinstance(p, nn.Conv2d)]
+    return convs[-1].out_channels if convs else None
+
+
 def outputs_of(head: nn.Module) -> int | None:
     """Return how many values a head returns: those of its last linear layer; 0 for an identity.
 

@@ -11,6 +11,7 @@ from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
 
 POOLS = ("global_pool", "head.global_pool", "avgpool")
+WHOLE = "pre_logits"
 
 
 @ADAPTERS.register("convnet")
@@ -34,8 +35,15 @@ class ConvNetAdapter(Adapter):
         return self._refusal()
 
     def cam_site(self) -> Site | Refusal:
-        """Return the feature map that enters the global pool."""
+        """Return the feature map that enters the global pool.
+
+        In VGG a convolution of the head's, as large as the map, stands before the pool and leaves
+        no map: there it is what enters that convolution.
+        """
         names = dict(self.module.named_modules())
+        before = names.get(WHOLE, nn.Identity()).modules()
+        if any(isinstance(part, nn.Conv2d) and max(part.kernel_size) > 1 for part in before):
+            return Site(WHOLE, "input", "channels_first")
         return Site(next(p for p in POOLS if p in names), "input", "channels_first")
 
     def grid(self, size: Size) -> tuple[Size, tuple[float, float]]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from visattn.adapters.adapter import channels_behind
 from visattn.adapters.convnet import ConvNetAdapter
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
@@ -84,6 +85,12 @@ class LinearAttentionAdapter(ConvNetAdapter):
         if norms is not None:
             return Site("norm", "output", "channels_first")
         return super().cam_site()
+
+    @property
+    def num_features(self) -> int | None:
+        """Number of channels that are pooled, behind the first convolution of the head if any."""
+        head: Any = getattr(self.module, "head", None)
+        return channels_behind(getattr(head, "in_conv", None)) or super().num_features
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from visattn.adapters.adapter import Adapter
+from visattn.adapters.adapter import Adapter, channels_behind
 from visattn.adapters.pooling import pooled_readout
 from visattn.adapters.recognition import is_instance
 from visattn.adapters.registry import ADAPTERS
@@ -46,8 +46,7 @@ class LowFormerAdapter(Adapter):
     @property
     def num_features(self) -> int | None:
         """Number of channels that are pooled, behind the first convolution of the head."""
-        convs = [part for part in self.widening.modules() if isinstance(part, nn.Conv2d)]
-        return convs[-1].out_channels if convs else super().num_features
+        return channels_behind(self.widening) or super().num_features
 
     @property
     def widening(self) -> nn.Module:

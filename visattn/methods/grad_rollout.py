@@ -33,7 +33,9 @@ class GradientRollout(Method):
     by the attention weights of the same layer. Values in 0..1, the row sums to 1 over all tokens
     less what padding takes; they depend on the scale of the score, because W is added to I. In
     mean-pooled models most of a patch's value is its own share of the identity. Attention pooling
-    of the head is a first step ``rownorm(W)``. Class-specific.
+    of the head is a first step ``rownorm(W)``. Class-specific. Of the last layer alone
+    (``start_layer`` = L - 1) in a class-token model it is that layer's attention times gradient,
+    ``(mean_h A * G)^+`` in the class row, up to a factor.
 
     ``discard_ratio``, ``start_layer``, ``layers``, ``outliers``, windows and stages as in
     `rollout`, the quantile being that of W. ``backward`` names rules of the backward pass.

@@ -27,12 +27,15 @@ class Layer:
         product: from x and whether absolute weights are meant to ``x W`` or ``x |W|``.
         bias: b, in a shape that adds to the output, or None.
         gamma: g; infinity leaves ``c^+ / sum c^+``.
+        transposed: from a gradient by the output and whether absolute weights are meant to the
+            gradient by x; None to differentiate the product, which runs it once more.
         ratio: ``sign(z) z / d``, d the divisor above over 1 + g; known after the layer ran.
     """
 
     product: Callable[[torch.Tensor, bool], torch.Tensor]
     bias: torch.Tensor | None
     gamma: float
+    transposed: Callable[[torch.Tensor, bool], torch.Tensor] | None = None
     ratio: torch.Tensor = field(init=False)
 
     @property
@@ -68,6 +71,8 @@ class Layer:
     def _transposed(
         self, source: torch.Tensor, gradient: torch.Tensor, *, absolute: bool
     ) -> torch.Tensor:
+        if self.transposed is not None:
+            return self.transposed(gradient, absolute)
         with torch.enable_grad():
             at = source.detach().requires_grad_()
             (found,) = torch.autograd.grad(self.product(at, absolute), at, gradient)

@@ -25,7 +25,12 @@ def linear(call: Call) -> Any:
     def run(tensor: torch.Tensor) -> Any:
         return call.run({0: ("input", tensor)})
 
-    return layer_output(call, source, run, Layer(product, bias, call.rules.linear))
+    def transposed(gradient: torch.Tensor, absolute: bool) -> torch.Tensor:
+        matrix: torch.Tensor = weight.abs() if absolute else weight
+        return gradient @ matrix
+
+    layer = Layer(product, bias, call.rules.linear, transposed)
+    return layer_output(call, source, run, layer)
 
 
 HANDLERS: Handlers = {functional.linear: linear}
