@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint bench sweep coverage picture clean
+.PHONY: help venv demo test lint bench sweep coverage methods evidence picture clean
 
 help:
 	@echo "make demo     gallery of the sample photos in out/demo/"
@@ -12,6 +12,8 @@ help:
 	@echo "make bench    the benchmark tables"
 	@echo "make sweep    what every architecture of timm computes, in out/sweep/"
 	@echo "make coverage the page docs/coverage.md, from the sweep"
+	@echo "make methods  the table in docs/methods.md, from what methods declare"
+	@echo "make evidence the tables in docs/evidence.md (hours)"
 	@echo "make venv     the environment alone"
 	@echo "make picture  the picture of the README"
 
@@ -46,6 +48,13 @@ sweep: venv
 
 coverage: sweep
 	$(BIN)/python scripts/write_coverage.py
+
+methods: venv
+	$(BIN)/python scripts/write_methods.py
+
+evidence: venv
+	$(BIN)/python scripts/measure_methods.py
+	$(BIN)/python scripts/write_evidence.py
 
 picture: venv
 	$(BIN)/python scripts/draw_readme_picture.py

@@ -72,18 +72,20 @@ class Setting:
         model: what `visattn.load_model` takes.
         tile: side of a tile in pixels; the mosaic is twice as large.
         unit: side of what is removed at once in deletion and insertion.
-        few: mosaics for expensive methods.
+        many: mosaics, four maps each.
+        few: mosaics for methods of many passes.
     """
 
     model: str
     tile: int
     unit: int
+    many: int
     few: int
 
 
 SETTINGS = {
-    "dinov2": Setting("packaged:dinov2_small", 112, 14, 4),
-    "lite0": Setting("packaged:efficientnet_lite0", 224, 16, 3),
+    "dinov2": Setting("packaged:dinov2_small", 112, 14, 8, 3),
+    "lite0": Setting("packaged:efficientnet_lite0", 224, 16, 6, 2),
 }
 
 
@@ -139,7 +141,7 @@ class Bench:
         """Return one order of every choice of photos; all are drawn anew where there are few."""
         seeds = range(1 if len(self.names) > SIDE**2 else 12)
         every = [m for seed in seeds for m in mosaics(len(self.names), SIDE, seed)]
-        return every[: self.setting.few] if method in EXPENSIVE else every
+        return every[: self.setting.few if method in EXPENSIVE else self.setting.many]
 
     def perturbed(
         self, label: str, method: str, options: dict[str, Any]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,8 +66,13 @@ def test_the_table_of_methods_is_complete() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", page, flags=re.MULTILINE))
     assert sorted(rows) == list_methods()
     for name, paper in rows.items():
-        assert paper.removesuffix(" (captum)") == (get_method(name).paper or "control")
+        assert paper == (get_method(name).paper or "control")
         assert f"`{name}`" in README
+
+
+def test_the_table_of_methods_is_what_methods_declare() -> None:
+    check = [sys.executable, str(ROOT / "scripts" / "write_methods.py"), "--check"]
+    assert subprocess.run(check, check=False).returncode == 0, "run make methods"
 
 
 def test_the_version_is_the_changelogs_newest() -> None:

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 from visattn.adapters import Adapter, Chain, Placement, Refusal, Step
 from visattn.images import Size
-from visattn.methods import get_method, list_methods
+from visattn.methods import get_method
 
 Shape = tuple[int, int, int, int]
+
+# One for each thing that a method may ask of a model; the others apply where one of these does.
+REPRESENTATIVES = (
+    "attention", "gae", "gradcam", "integrated_gradients", "layercam", "rollout", "random",
+    "center",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Coverage:
         refusal: why there is no walk, or None.
         misfits: operations that are not placed, or whose slots are not those that were observed.
         layout: what its tokens do, in words: ``windows``, ``merging``, ``pooled keys``, ...
-        methods: names of the methods that apply.
+        methods: which of `REPRESENTATIVES` apply.
     """
 
     family: str
@@ -38,8 +44,9 @@ def covered(adapter: Adapter, size: Size, shapes: Mapping[str, Shape]) -> Covera
     torch's meta device.
     """
     chain = adapter.chain(size)
-    names = list_methods()
-    methods = tuple(n for n in names if get_method(n)().refusal(adapter, size) is None)
+    methods = tuple(
+        name for name in REPRESENTATIVES if get_method(name)().refusal(adapter, size) is None
+    )
     if isinstance(chain, Refusal):
         return Coverage(adapter.family, chain.reason, (), (), methods)
     refusal = chain.refusal.reason if chain.refusal else None

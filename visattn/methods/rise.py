@@ -99,8 +99,8 @@ class Rise(Method):
         del geometries
         if self.drop and record.outputs.ndim != 2:
             raise UnsupportedMethodError(
-                f"drop=True: this model's outputs, {tuple(record.outputs.shape)}, are no longer the "
-                "same when tokens are left out; use drop=False."
+                f"drop=True: this model's outputs, {tuple(record.outputs.shape)}, are no longer "
+                "the same when tokens are left out; use drop=False."
             )
         progress("rise", 0, self.masks * record.batch)
         tallies = [self._tally(record, index) for index in range(record.batch)]
