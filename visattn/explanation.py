@@ -166,10 +166,10 @@ def explain_batch(
     """
     size = Size(*map(int, prepared[0].tensor.shape[-2:]))
     answers: list[list[SaliencyMap | VisattnError]] = [[] for _ in requests]
-    jobs = []
+    jobs, listed = [], dict[str, str]()
     for place, request in enumerate(requests):
         try:
-            jobs.append(Job(place, request, _method(model, request, size)))
+            jobs.append(Job(place, request, _method(model, request, size, listed)))
         except VisattnError as error:
             answers[place] = [error] * len(prepared)
     for group in _groups(jobs):
@@ -177,7 +177,8 @@ def explain_batch(
     return [list(results) for results in zip(*answers, strict=True)]
 
 
-def _method(model: Model, request: Request, size: Size) -> Method:
+def _method(model: Model, request: Request, size: Size, listed: dict[str, str]) -> Method:
+    """Return the method of a request, or raise; ``listed`` keeps what applies for each query."""
     kind = get_method(request.method)
     method = kind.create(request.method, dict(request.options))
     if not kind.class_specific and request.target is not None:
@@ -188,9 +189,12 @@ def _method(model: Model, request: Request, size: Size) -> Method:
         )
     reason = method.refusal(model.adapter, size)
     if reason:
+        query = request.options.get("query")
+        if repr(query) not in listed:
+            listed[repr(query)] = ", ".join(_applicable(model, size, query))
         raise UnsupportedMethodError(
             f"{request.method} does not apply to {model.name}: {reason}. Methods that apply: "
-            f"{', '.join(_applicable(model, size, request.options.get('query')))}."
+            f"{listed[repr(query)]}."
         )
     return method
 

@@ -426,25 +426,44 @@ def gamma_rule(
 
 @pytest.mark.parametrize("gamma", [0.0, 0.05, 1.0, 100.0])
 def test_the_gamma_rule_of_a_linear_layer_is_the_double_loop(gamma: float) -> None:
-    source, weight, bias = normal(1, 5, seed=23), normal(4, 5, seed=24), normal(4, seed=25)
+    source, weight, bias = normal(1, 1, 5, seed=23), normal(4, 5, seed=24), normal(4, seed=25)
     rules = Rules(linear=gamma, constants=True)
     leaf = source.clone().requires_grad_()
     with propagating(rules, nn.Identity()) as ledger:
         output = functional.linear(leaf, weight, bias)
-    slope = normal(1, 4, seed=99)
+    slope = normal(1, 1, 4, seed=99)
     (found,) = torch.autograd.grad((output * slope).sum(), leaf)
-    right, of_bias = gamma_rule(source[0], weight, bias, gamma, (output * slope).detach()[0])
-    assert_near([source[0] * found[0]], [right], 1e-11)
+    out = (output * slope).detach()[0, 0]
+    right, of_bias = gamma_rule(source[0, 0], weight, bias, gamma, out)
+    assert_near([(source * found)[0, 0]], [right], 1e-11)
     assert ledger is not None
     assert_near([ledger.total(1)], [of_bias.sum()[None]], 1e-11)
     assert abs(float(right.sum() + of_bias.sum() - (output * slope).sum().detach())) < 1e-12
 
 
 def test_infinite_gamma_is_the_rule_of_positive_contributions() -> None:
-    source, weight, bias = normal(1, 5, seed=26).abs(), normal(4, 5, seed=27), normal(4, seed=28)
-    (found,) = gradients(Rules(linear=math.inf), lambda x: x @ weight.T + 0 * bias, source)
-    nearly = gradients(Rules(linear=1e9), lambda x: functional.linear(x, weight), source)
-    assert_near([found], nearly, 1e-6)
+    source, weight, bias = normal(1, 1, 5, seed=26), normal(4, 5, seed=27), normal(4, seed=28)
+
+    def layer(x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, weight, bias)
+
+    found = gradients(Rules(linear=math.inf), layer, source)
+    assert_near(found, gradients(Rules(linear=1e9), layer, source), 1e-6)
+
+
+def test_layers_on_pooled_vectors_keep_the_epsilon_rule() -> None:
+    vector, weight = normal(2, 5, seed=35), normal(4, 5, seed=36)
+    rules = Rules(linear=0.5, convolution=0.5)
+    for layer, source in (
+        (lambda x: functional.linear(x, weight), vector),
+        (lambda x: x @ weight.T, vector),
+        (lambda x: functional.conv2d(x, weight[:, :, None, None]), vector[:, :, None, None]),
+    ):
+        assert_near(gradients(rules, layer, source), gradients(PLAIN, layer, source))
+    tokens = normal(2, 3, 5, seed=37)
+    found = gradients(rules, lambda x: functional.linear(x, weight), tokens)
+    plain = gradients(PLAIN, lambda x: functional.linear(x, weight), tokens)
+    assert (found[0] - plain[0]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from visattn.adapters.adapter import Adapter
-from visattn.adapters.memory import chain_of, remembered_chains
+from visattn.adapters.memory import chain_of, remembered, remembered_chains
 from visattn.adapters.opaque import OpaqueAdapter
 from visattn.adapters.registry import ADAPTERS
 from visattn.adapters.site import Site
@@ -35,6 +35,7 @@ __all__ = [
     "chain_of",
     "find_adapter",
     "register_adapter",
+    "remembered",
     "remembered_chains",
 ]
 

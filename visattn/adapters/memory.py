@@ -1,11 +1,11 @@
-"""Chains remembered for the length of one call: building one is pure arithmetic, but not free."""
+"""What is asked of a model several times in one call, remembered for the length of that call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from visattn.images import Size
 from visattn.tokens.chain import Chain, Refusal
@@ -13,9 +13,8 @@ from visattn.tokens.chain import Chain, Refusal
 if TYPE_CHECKING:
     from visattn.adapters.adapter import Adapter
 
-_known: ContextVar[dict[tuple[int, Size], Chain | Refusal] | None] = ContextVar(
-    "known", default=None
-)
+T = TypeVar("T")
+_known: ContextVar[dict[Hashable, Any] | None] = ContextVar("known", default=None)
 
 
 @contextmanager
@@ -28,12 +27,17 @@ def remembered_chains() -> Iterator[None]:
         _known.reset(token)
 
 
-def chain_of(adapter: Adapter, size: Size) -> Chain | Refusal:
-    """Return ``adapter.chain(size)``, remembered inside `remembered_chains`."""
+def remembered(key: Hashable, compute: Callable[[], T]) -> T:
+    """Return what ``compute`` returns, computed once for each key inside `remembered_chains`."""
     known = _known.get()
     if known is None:
-        return adapter.chain(size)
-    key = (id(adapter), size)
+        return compute()
     if key not in known:
-        known[key] = adapter.chain(size)
-    return known[key]
+        known[key] = compute()
+    found: T = known[key]
+    return found
+
+
+def chain_of(adapter: Adapter, size: Size) -> Chain | Refusal:
+    """Return ``adapter.chain(size)``, remembered inside `remembered_chains`."""
+    return remembered((id(adapter), size), lambda: adapter.chain(size))

@@ -12,7 +12,7 @@ from visattn.images import Size
 from visattn.models.output import as_scores_tensor
 from visattn.observation import AttentionRecord, LivePass
 from visattn.observation.observer import Observer
-from visattn.propagation.relevance import relevance
+from visattn.propagation.relevance import relevance, unknown_between
 from visattn.propagation.relevance_twin import twin
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
@@ -51,21 +51,22 @@ def relevance_record(record: AttentionRecord, image: int, dtype: torch.dtype) ->
 def relevance_refusal(module: nn.Module, size: Size) -> str | None:
     """Return why relevance cannot be propagated through a model with inputs of ``size``, or None.
 
-    The whole pass is tried on torch's meta device, where shapes are computed and numbers are not;
-    None also where the model cannot run there.
+    The forward pass is tried on torch's meta device, where shapes are computed and numbers are not,
+    and its graph is searched; None also where the model cannot run there.
     """
     try:
         with torch.inference_mode(mode=False), torch.enable_grad():
             pixels = torch.empty(1, 3, *size, device="meta", dtype=torch.float64)
             hollow = twin(module, lambda t: torch.empty_like(t, device="meta"), alone=True)
             live = _live(hollow, pixels.requires_grad_())
-            live.differentiated(live.outputs.sum()[None])
     except UnsupportedMethodError as error:
-        return str(error).rstrip(".")
+        return str(error)
     except (VisattnError, RuntimeError, NotImplementedError, ValueError, TypeError):
         return None  # the model does not run there, so the pass itself must tell
     mixed = next((op.name for op in live.operations if op.mixing is not None), None)
-    return None if mixed is None else _mixed(mixed)
+    if mixed is not None:
+        return _mixed(mixed)
+    return unknown_between(live.outputs, [each.tensor for each in live.observer.live])
 
 
 def _live(module: nn.Module, inputs: torch.Tensor) -> LivePass:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from visattn.adapters import Adapter, Chain, Placement, chain_of
+from visattn.adapters import Adapter, Chain, Placement, chain_of, remembered
 from visattn.errors import UnsupportedMethodError
 from visattn.geometry import Geometry
 from visattn.images import Size
@@ -33,9 +33,33 @@ CONDITION = (
 class TransformerAttribution(Method):
     """Relevance of the attention weights times their gradient, accumulated over layers.
 
-    ``E_l = mean_h (G_l * R_A_l)^+``, ``C = (I + E_L) ... (I + E_(s+1))``, map ``(r (C - I))[patches]``
-    with r the read-out row and s = ``start_layer``. G is the gradient of the score by the attention
-    weights A, ``R_A = 1/2 A * (S V^T)`` with ``S = R_O / O`` their relevance.
+    ``E_l = mean_h (G_l * R_A_l)^+``, ``C = (I + E_L) ... (I + E_(s+1))``, map
+    ``(r (C - I))[patches]`` with r the read-out row and s = ``start_layer``. G is the gradient of
+    the score by the attention weights A and ``R_A = 1/2 A * (S V^T)``, ``S = R_O / O``, their
+    relevance; the identity is left out as in `gae`. Windows, merging, parallel attentions and
+    pooling heads are steps as in `gae`. Values >= 0, in units of the score. Class-specific.
+
+    Relevance R starts from the share of each output in the score, ``(dy/do * o) / y``, the one-hot
+    vector of the paper where the score is a class, and is handed down by the rules of
+    `visattn.propagation.relevance_rules`: z+ on ``x^+ W^+ + x^- W^-`` in linear layers, biases
+    ignored; unchanged by norms, activation functions, softmax, dropout and constants; in half to
+    each factor of a matrix product; in proportion at additions, rescaled to the absolute sums of
+    both branches of the image. Quotients are stabilised by 1e-9 with the sign of the denominator;
+    relevance of Q and K divides by raw scores and is the least stable part. Beyond the paper, whose
+    models are ViTs with a class token: convolutions are linear layers, means share in proportion,
+    rotary embeddings are additions. A function without a rule (gated MLPs, squeeze-and-excitation,
+    talking heads) is refused by name.
+
+    The chain is ill-conditioned when it starts at early layers: in float32 maps move by tens of
+    per cent. ``precision`` is therefore float64 whatever the model's; float32 is faster and
+    warned of. The pass runs on one image at a time, on a twin of the model that shares its weights,
+    each lifted when it is used. Cost: forward and backward twice, the second one in float64 and
+    about 3 to 5 forward passes' worth; memory linear in the number of tokens (ViT-B at 224 pixels:
+    0.3 GB and 7 s on one core, of which float32 would save half and a third).
+
+    Chefer, Gur & Wolf, CVPR 2021. The authors' code needs re-written models, sums additions over
+    the whole batch, so that a map depends on its neighbours, stabilises by +1e-9 whatever the sign,
+    and does not normalise rows of E; its evaluation starts at layer 1.
     """
 
     class_specific: ClassVar[bool] = True
@@ -71,7 +95,8 @@ class TransformerAttribution(Method):
             return reason
         if isinstance(chain, Chain) and chain.crossed:
             return "it has no rule for an encoder and a decoder; gae has"
-        return relevance_refusal(adapter.module, size)
+        key = ("relevance", id(adapter), size)  # a whole pass, if a hollow one
+        return remembered(key, lambda: relevance_refusal(adapter.module, size))
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
         """Return the accumulated relevance on the grid."""

@@ -29,6 +29,7 @@ class Call:
         args, kwargs: what it is given.
         ledger: where additive constants are noted, or None.
         inside: runs a function under the same rules, for functions made of others.
+        nested: whether the call comes from such a function, which may fold tokens into the batch.
     """
 
     rules: Rules
@@ -37,6 +38,7 @@ class Call:
     kwargs: Mapping[str, Any]
     ledger: Ledger | None
     inside: Callable[..., Any]
+    nested: bool = False
 
     def given(self, place: int, *names: str, default: Any = None) -> Any:
         """Return the argument at ``place``, or by any of its names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,11 +100,20 @@ class Gamma(Function):
 
 
 def layer_output(call: Call, source: torch.Tensor, run: Run, layer: Layer) -> torch.Tensor:
-    """Return ``run(source)`` under the gamma rule, its bias noted; plainly for gamma = 0."""
-    if not layer.gamma:
+    """Return ``run(source)`` under the gamma rule, its bias noted; plainly for gamma = 0.
+
+    Layers behind the pool, which act on one vector per image, always are plain: there the class is
+    told from other classes, and what speaks against it is not to be played down.
+    """
+    if not layer.gamma or (is_pooled(source) and not call.nested):
         return call.noted(run(source), layer.bias)
     result: torch.Tensor = Gamma.apply(source, run, layer)
     return call.noted(result, layer.share())
+
+
+def is_pooled(source: torch.Tensor) -> bool:
+    """Return whether a tensor is (batch, channel), or a feature map of one place."""
+    return source.ndim == 2 or (source.ndim > 3 and math.prod(source.shape[2:]) == 1)
 
 
 def product_with_constant(call: Call, one: Any, other: Any) -> Any:

@@ -84,6 +84,7 @@ class ModifiedBackward(TorchFunctionMode):
         super().__init__()
         self._rules = rules
         self._ledger = ledger
+        self._nested = False
 
     def __torch_function__(
         self,
@@ -96,9 +97,14 @@ class ModifiedBackward(TorchFunctionMode):
         handler = HANDLERS.get(func)
         if handler is None or INNERMOST.mode is not self or not torch.is_grad_enabled():
             return func(*args, **(kwargs or {}))
-        return handler(Call(self._rules, func, args, kwargs or {}, self._ledger, self._inside))
+        given = (func, args, kwargs or {})
+        return handler(Call(self._rules, *given, self._ledger, self._inside, self._nested))
 
     def _inside(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a function whose steps are to be seen again."""
-        with self:
-            return function(*args, **kwargs)
+        before, self._nested = self._nested, True
+        try:
+            with self:
+                return function(*args, **kwargs)
+        finally:
+            self._nested = before

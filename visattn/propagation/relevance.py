@@ -106,6 +106,24 @@ class Lifted(TorchFunctionMode):
         return func(*args, **named)
 
 
+def unknown_between(outputs: torch.Tensor, tensors: Sequence[torch.Tensor]) -> str | None:
+    """Return the reason of a function without a rule, on the way from outputs back to tensors."""
+    goals = {tensor.grad_fn for tensor in tensors}
+    leads: dict[Any, bool] = {None: False}
+    waiting: list[Any] = [outputs.grad_fn]
+    while waiting:
+        node = waiting[-1]
+        parents = [parent for parent, _ in node.next_functions] if node is not None else []
+        fresh = [parent for parent in parents if parent not in leads]
+        if fresh:
+            waiting.extend(fresh)
+            continue
+        waiting.pop()
+        leads[node] = node in goals or any(leads[parent] for parent in parents)
+    ways = (node for node, leading in leads.items() if leading and node not in goals)
+    return next((node.reason for node in ways if node.name() == "UnknownBackward"), None)
+
+
 def _active(func: Callable[..., Any], given: Any) -> list[torch.Tensor]:
     """Return the activations that a function is given; none where no graph is made."""
     if getattr(func, "__name__", "") in ACCESSORS or not torch.is_grad_enabled():

@@ -22,7 +22,7 @@ class Rules:
             each factor.
         residual: None, or gamma >= 0 of the ResLRP rule at additions of a branch to its own input.
         linear, convolution: gamma >= 0 of the generalised gamma rule; 0 is the plain gradient,
-            infinity the z+ rule.
+            infinity the z+ rule. Layers on pooled vectors (batch, channel) are always plain.
         constants: whether account is kept of what every additive constant (biases, positions,
             class and register tokens) contributes to the score.
     """
