@@ -102,7 +102,7 @@ def test_a_text_is_explained_on_the_photo() -> None:
     inputs = zoo.images(2)
     targets = [visattn.TextTarget(text) for text in ("a cat", "a duck")]
     maps = [visattn.explain(model, inputs, target=target) for target in targets]
-    assert [m.method for found in maps for m in found] == ["gae"] * 4
+    assert [m.method for found in maps for m in found] == ["cp_lrp"] * 4
     assert maps[0][0].target is not None
     assert maps[0][0].target.label == "similarity to 'a cat'"
     for one, other in zip(*maps, strict=True):

@@ -84,7 +84,7 @@ def test_method_options_are_passed_on(explain: Any, tmp_path: Path) -> None:
 
 def test_the_method_may_be_left_to_visattn(explain: Any, tmp_path: Path) -> None:
     assert explain().code == 0
-    assert SaliencyMap.load(tmp_path / "map.npz").method == "gae"
+    assert SaliencyMap.load(tmp_path / "map.npz").method == "cp_lrp"
 
 
 def test_image_size(explain: Any, tmp_path: Path) -> None:

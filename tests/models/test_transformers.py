@@ -307,7 +307,7 @@ def test_a_text_is_explained_on_a_photo(name: str, folder: Callable[[str], Path]
     maps = [
         visattn.explain(model, image, target=visattn.TextTarget(text))[0] for text in ("a", "cat")
     ]
-    assert [m.method for m in maps] == ["gae", "gae"]
+    assert [m.method for m in maps] == ["cp_lrp", "cp_lrp"]
     assert [m.grid.shape for m in maps] == [(4, 4), (4, 4)]
     assert maps[0].geometry.original == image.size
     assert maps[0].target is not None
