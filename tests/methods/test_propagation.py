@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ RULES = {
 }
 PLAIN_VITS = ["class", "registers", "mean", "registers_mean_all", "headless"]
 LRP = [*RULES, "reslrp"]
+EPSILON: dict[str, dict[str, Any]] = {
+    "attnlrp": {"gamma_linear": 0.0, "gamma_convolution": 0.0},
+    "reslrp": {"gamma_linear": 0.0, "gamma_convolution": 0.0},
+}
 
 
 def biased(name: str, dtype: torch.dtype) -> nn.Module:
@@ -61,8 +66,10 @@ def on_patches(pixels: torch.Tensor, side: int = 16) -> torch.Tensor:
 class Dense:
     """What `Explicit` says of one image: entries of blocks, constants, and all gradients."""
 
-    def __init__(self, module: nn.Module, image: torch.Tensor, rules: tuple[str, str, str]) -> None:
-        self.model = Explicit(module.double(), *rules)
+    def __init__(
+        self, module: nn.Module, image: torch.Tensor, rules: tuple[str, str, str], **gammas: float
+    ) -> None:
+        self.model = Explicit(module.double(), *rules, **gammas)
         self.pixels = image.double().requires_grad_()
         self.entries, outputs = self.model.run(self.pixels)
         names = [(name, c) for name, found in self.model.constants.items() for c in found]
@@ -97,15 +104,27 @@ def test_every_readout_is_that_of_the_explicit_model(name: str, method: str) -> 
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-7)):
         dense = Dense(biased(name, dtype), zoo.images(2)[1], RULES[method])
         for readout in ("pixels", "tokens", "layers", "fullgrad"):
-            found = explained(biased(name, dtype), method, readout=readout)[1]
+            options = {"readout": readout, **EPSILON.get(method, {})}
+            found = explained(biased(name, dtype), method, **options)[1]
             assert_agree(found, dense.readout(readout), tolerance)
+
+
+@pytest.mark.parametrize("name", ["class", "registers", "mean"])
+@pytest.mark.parametrize("method", ["cp_lrp", "attnlrp"])
+def test_the_gamma_rule_is_that_of_the_explicit_model(name: str, method: str) -> None:
+    gammas = {"gamma": 0.3, "gamma_patches": 0.7}
+    dense = Dense(biased(name, torch.float64), zoo.images(2)[1], RULES[method], **gammas)
+    options = {"gamma_linear": 0.3, "gamma_convolution": 0.7}
+    for readout in ("pixels", "layers", "fullgrad"):
+        found = explained(biased(name, torch.float64), method, readout=readout, **options)[1]
+        assert_agree(found, dense.readout(readout), 1e-7)
 
 
 def test_libragrad_reads_fullgrad_by_default_and_the_others_pixels() -> None:
     assert get_method("libragrad")().rules != LIBRA
     for method in ("cp_lrp", "attnlrp", "reslrp"):
         assert get_method(method)().options()["readout"] == "pixels"
-    assert get_method("reslrp")().rules == RESLRP
+    assert replace(get_method("reslrp")().rules, linear=0.0, convolution=0.0) == RESLRP
 
 
 @pytest.mark.parametrize("readout", ["layers", "fullgrad"])
@@ -125,8 +144,9 @@ def test_libragrad_adds_up_to_the_score_and_says_by_how_much() -> None:
     (found, _) = visattn.explain(model, zoo.images(2).double(), method="libragrad", target=top)
     assert abs(found.provenance["completeness_gap"]) < 1e-10
     assert not found.warnings
+    options = {"readout": "fullgrad", **EPSILON["attnlrp"]}
     (other, _) = visattn.explain(
-        model, zoo.images(2).double(), method="attnlrp", readout="fullgrad", target=top
+        model, zoo.images(2).double(), method="attnlrp", target=top, **options
     )
     assert abs(other.provenance["completeness_gap"]) > 1e-3
 
@@ -141,11 +161,12 @@ def test_a_model_that_the_rules_do_not_make_linear_is_told() -> None:
 @pytest.mark.parametrize("name", PLAIN_VITS)
 def test_reslrp_is_relevance_split_at_every_residual_sum(name: str, gamma: float) -> None:
     module = biased(name, torch.float64)
-    right = relevance_of_tokens(
-        Explicit(module, *RULES["attnlrp"]), zoo.images(2)[0].double(), gamma
-    )
-    found = explained(module, "reslrp", readout="tokens", gamma=gamma)[0]
-    assert_agree(found, right.sum(1)[module.num_prefix_tokens :], 1e-6)
+    for linear in (0.0, 0.5):
+        model = Explicit(module, *RULES["attnlrp"], gamma=linear)
+        right = relevance_of_tokens(model, zoo.images(2)[0].double(), gamma)
+        options = {"readout": "tokens", "gamma": gamma, "gamma_linear": linear}
+        found = explained(module, "reslrp", **options)[0]
+        assert_agree(found, right.sum(1)[module.num_prefix_tokens :], 1e-6)
 
 
 def test_reslrp_without_gamma_is_attnlrp() -> None:
@@ -164,7 +185,7 @@ def test_reslrp_without_gamma_is_attnlrp() -> None:
     [
         ("attnlrp", {"attention_rule": "value"}),
         ("attnlrp", {"gamma_linear": 0.1}),
-        ("attnlrp", {"gamma_convolution": 0.25}),
+        ("attnlrp", {"gamma_convolution": 0.1}),
         ("cp_lrp", {"activation": "gate"}),
         ("cp_lrp", {"gamma_linear": float("inf")}),
         ("reslrp", {"gamma": 0.5}),
@@ -184,7 +205,8 @@ def test_value_path_with_gates_is_libra_on_pixels() -> None:
     module = biased("class", torch.float64)
     right = explained(module, "libragrad", readout="pixels")[0]
     assert torch.equal(explained(module, "cp_lrp", activation="gate")[0], right)
-    assert torch.equal(explained(module, "attnlrp", attention_rule="value")[0], right)
+    options = {"attention_rule": "value", **EPSILON["attnlrp"]}
+    assert torch.equal(explained(module, "attnlrp", **options)[0], right)
 
 
 def test_a_cell_of_pixels_keeps_the_total() -> None:
@@ -266,7 +288,12 @@ def test_trained_dinov2_agrees_with_the_explicit_model(dinov2: Model, method: st
     found = torch.autograd.grad(outputs[3], entries)
     right = torch.stack([(e * g).sum(1) for e, g in zip(entries, found, strict=True)]).sum(0)
     (grid,) = explained(
-        dinov2, method, inputs, readout="layers", target=lambda outputs: outputs[:, 3]
+        dinov2,
+        method,
+        inputs,
+        readout="layers",
+        target=lambda outputs: outputs[:, 3],
+        **EPSILON.get(method, {}),
     )
     assert_agree(grid, right[1:].detach())
 
@@ -274,5 +301,5 @@ def test_trained_dinov2_agrees_with_the_explicit_model(dinov2: Model, method: st
 def test_trained_dinov2_agrees_with_relevance_split_at_residual_sums(dinov2: Model) -> None:
     module, inputs = copy.deepcopy(dinov2.module).double(), zoo.images(1, (140, 196))
     right = relevance_of_tokens(Explicit(module, *RULES["attnlrp"]), inputs[0].double(), 1.0)
-    (grid,) = explained(dinov2, "reslrp", inputs, readout="tokens")
+    (grid,) = explained(dinov2, "reslrp", inputs, readout="tokens", **EPSILON["reslrp"])
     assert_agree(grid, right.sum(1)[1:], 1e-4)

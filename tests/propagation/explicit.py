@@ -30,7 +30,8 @@ def halved(tensor: torch.Tensor) -> torch.Tensor:
 class Explicit:
     """One image through the transformer of ``vit``.
 
-    ``attention``: plain, value or half; ``norm``: plain or detached; ``activation``: plain or gate.
+    ``attention``: plain, value or half; ``norm``: plain or detached; ``activation``: plain or gate;
+    ``gamma`` of linear layers on tokens, ``gamma_patches`` of the patch embedding.
     Additive constants are leaves of their own at every token, kept in ``constants`` under the
     block (or other part) that adds them.
     """
@@ -39,6 +40,8 @@ class Explicit:
     attention: str = "plain"
     norm: str = "plain"
     activation: str = "plain"
+    gamma: float = 0.0
+    gamma_patches: float = 0.0
     constants: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     outputs: list[torch.Tensor] = field(default_factory=list)
     place: str = ""
@@ -49,8 +52,22 @@ class Explicit:
         return leaf
 
     def linear(self, x: torch.Tensor, layer: Any) -> torch.Tensor:
-        product = x @ layer.weight.detach().T
-        return product if layer.bias is None else product + self.constant(layer.bias, len(x))
+        return self.shared(x, layer.weight.detach(), layer.bias, self.gamma)
+
+    def shared(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gamma: float
+    ) -> torch.Tensor:
+        """``x W + b``; with gamma every contribution is written out and raised by its sign."""
+        product = x @ weight.T
+        constant = None if bias is None else self.constant(bias, len(x))
+        output = product if constant is None else product + constant
+        if not gamma:
+            return output
+        parts = [x[:, None] * weight] + ([] if constant is None else [constant[..., None]])
+        found = torch.cat(parts, dim=-1)
+        with_sign = torch.where(output[..., None] >= 0, found.clamp(min=0), found.clamp(max=0))
+        raised = (found + gamma * with_sign).sum(-1)
+        return raised * cst(output / raised)
 
     def normed(self, x: torch.Tensor, layer: Any) -> torch.Tensor:
         if isinstance(layer, torch.nn.Identity):
@@ -97,8 +114,8 @@ class Explicit:
         layer, side = self.vit.patch_embed.proj, self.vit.patch_embed.patch_size[0]
         cut = image.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4)
         weight = layer.weight.detach().flatten(1)
-        product = cut.reshape(-1, weight.shape[1]) @ weight.T
-        return product + self.constant(layer.bias, len(product))
+        cut = cut.reshape(-1, weight.shape[1])
+        return self.shared(cut, weight, layer.bias, self.gamma_patches)
 
     def embedded(self, image: torch.Tensor) -> torch.Tensor:
         """Tokens that enter the first block."""
@@ -120,8 +137,9 @@ class Explicit:
         else:
             x = x[0 if vit.pool_include_prefix else vit.num_prefix_tokens :].mean(0, keepdim=True)
         x = self.normed(x, vit.fc_norm)
-        classified = x if isinstance(vit.head, torch.nn.Identity) else self.linear(x, vit.head)
-        return classified[0]
+        if isinstance(vit.head, torch.nn.Identity):
+            return x[0]
+        return self.shared(x, vit.head.weight.detach(), vit.head.bias, gamma=0.0)[0]
 
     def run(self, image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Tokens that enter each block, and the outputs."""
