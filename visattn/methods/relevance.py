@@ -35,6 +35,11 @@ class Relevance(PixelMap):
     ``fullgrad``, the same and every additive constant b of those blocks at the token that it is
     added to, ``sum_l (x^l * dy/dx^l + sum_b b * dy/d(out_b))``. Prefix tokens are left out.
     Pixels are summed over cells as in `PixelMap`.
+
+    Where a method has ``gamma_linear`` and ``gamma_convolution``, these are the gammas of the rule
+    for layers on tokens and on feature maps; 0 is the epsilon rule with epsilon -> 0, infinity the
+    z+ rule. Layers behind the pool keep the epsilon rule. Gamma runs such a layer once more with
+    absolute weights, forward and backward.
     """
 
     signed: ClassVar[bool] = True
