@@ -42,6 +42,7 @@ lint: $(VENV)/.made-test
 
 bench: venv
 	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python scripts/benchmark_methods.py
 
 sweep: venv
 	$(BIN)/python scripts/sweep_architectures.py --out out/sweep/architectures.jsonl
