@@ -31,7 +31,7 @@ class Counter:
     def _seen(self, _: nn.Module, __: Any, output: torch.Tensor) -> None:
         self.forward += len(output)
         if output.requires_grad:
-            output.register_hook(self._differentiated)
+            output.register_hook(self._differentiated)  # type: ignore[no-untyped-call]
 
     def _differentiated(self, gradient: torch.Tensor) -> None:
         self.backward += len(gradient)
@@ -57,7 +57,7 @@ def line(model: Model, name: str, inputs: torch.Tensor, plain: float) -> str:
 
 def main() -> None:
     torch.manual_seed(0)
-    model = visattn.load_model("test_vit", weights=None, image_size=tuple(SIZE))
+    model = visattn.load_model("test_vit", weights=None, image_size=(SIZE.height, SIZE.width))
     inputs = torch.randn(1, 3, *SIZE)
     model.run(inputs)
     start = time.perf_counter()
