@@ -201,12 +201,17 @@ def _method(model: Model, request: Request, size: Size, listed: dict[str, str]) 
 
 def _applicable(model: Model, size: Size, query: Any) -> list[str]:
     """Return the methods that a model does not refuse, asked for the same query."""
-    built = {}
-    for name in visattn.list_methods():
-        kind = get_method(name)
-        takes = any(known.name == "query" for known in fields(kind))
-        built[name] = kind.create(name, {"query": query} if takes else {})
-    return [name for name, method in built.items() if method.refusal(model.adapter, size) is None]
+    return [name for name in visattn.list_methods() if _applies(name, model, size, query)]
+
+
+def _applies(name: str, model: Model, size: Size, query: Any) -> bool:
+    kind = get_method(name)
+    takes = any(known.name == "query" for known in fields(kind))
+    try:
+        method = kind.create(name, {"query": query} if takes else {})
+    except UnsupportedMethodError:  # the query does not go with the method's other defaults
+        return False
+    return method.refusal(model.adapter, size) is None
 
 
 def _class_specific() -> list[str]:
