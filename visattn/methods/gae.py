@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from visattn.adapters import Adapter, Chain, Site, Step, chain_of
+from visattn.adapters import Adapter, Chain, Site, chain_of
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.methods.artefacts import SINK, Artefacts
@@ -17,6 +17,7 @@ from visattn.methods.layers import choose
 from visattn.methods.method import Maps, Method
 from visattn.methods.positive import positive
 from visattn.methods.registry import METHODS
+from visattn.methods.residual import kept
 from visattn.methods.treatment import (
     Treatment,
     check_treatment,
@@ -113,14 +114,7 @@ class GenericAttentionExplainability(Method):
                 walk.through(each, own + gained, positive(treatment.masks(step, each)), lost)
                 for each in (step.placements if attends else ())
             ]
-            own, gained = _residual(step, own), _residual(step, gained)
+            own, gained = kept(step, own), kept(step, gained)
             gained = torch.stack([gained, *parts]).sum(dim=0)
             gained = treatment.handed_on(step, gained) if attends else gained
         return treatment.maps(gained, padding_mass(lost, gained.sum(dim=1)), facts)
-
-
-def _residual(step: Step, row: torch.Tensor) -> torch.Tensor:
-    """Return the row behind the residual path; nothing where the step has none."""
-    if step.skip is None:
-        return row.new_zeros(row.shape[0], step.before.tokens)
-    return step.skip(row)
