@@ -59,6 +59,9 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "attnlrp, gamma, tokens": ("attnlrp", {"readout": "tokens", **GAMMA}),
     "attnlrp, gamma": ("attnlrp", GAMMA),
     "reslrp, gamma, tokens": ("reslrp", {"readout": "tokens", **GAMMA}),
+    "reslrp, gamma 1": ("reslrp", {"gamma_linear": 1.0}),
+    "reslrp, gamma 1, tokens": ("reslrp", {"gamma_linear": 1.0, "readout": "tokens"}),
+    "reslrp, convolution 1": ("reslrp", {"gamma_convolution": 1.0}),
     "reslrp, tokens": ("reslrp", {"readout": "tokens"}),
     "libragrad, pixels": ("libragrad", {"readout": "pixels"}),
 }

@@ -333,3 +333,13 @@ def test_a_regular_pattern_is_told_where_it_makes_up_the_map() -> None:
     share = lattice(found.grid)
     told = [note for note in found.warnings if "every second cell" in note]
     assert bool(told) == (share is not None and share >= REGULAR)
+
+
+@pytest.mark.parametrize(("method", "treatable"), [("gae", True), ("grad_sam", False), ("tam", False)])
+def test_a_repair_is_advised_only_where_the_method_has_it(
+    method: str, treatable: bool, photos: Path, dinov2: Model
+) -> None:
+    (found,) = visattn.explain(dinov2, photos / "cat.jpg", method=method, target="embedding")
+    (told,) = [note for note in found.warnings if "attention sinks" in note]
+    assert ("outliers=mask" in told) == treatable
+    assert ("outliers" in found.provenance["options"]) == treatable

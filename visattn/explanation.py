@@ -341,9 +341,11 @@ def _warnings(
 
 def _artefact_warnings(job: Job, found: Maps, attention: Mapping[str, Any]) -> list[str]:
     """Return notes on sinks and high-norm tokens in the layers that a method walked as they are."""
-    if not job.method.walks or job.method.options().get("outliers", "keep") != "keep":
+    options = job.method.options()
+    if not job.method.walks or options.get("outliers", "keep") != "keep":
         return []
-    return outlier_warnings(attention, found.facts.get("layers"))
+    treatable = "outliers" in options
+    return outlier_warnings(attention, found.facts.get("layers"), treatable=treatable)
 
 
 def _walk_notes(job: Job, record: AttentionRecord, values: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from visattn.outliers import DEVIATIONS
 
 SHARE_TO_WARN = 0.1
 PEAK_TO_WARN = 2.0
-REPAIR = "outliers=mask or outliers=redistribute treats such tokens"
+REPAIR = "; outliers=mask or outliers=redistribute treats such tokens"
 Cells = tuple[tuple[int, int], ...]
 
 
@@ -87,23 +87,26 @@ NO_STATISTICS: dict[str, Any] = dict.fromkeys(
 )
 
 
-def outlier_warnings(found: Mapping[str, Any], layers: Sequence[int] | None = None) -> list[str]:
+def outlier_warnings(
+    found: Mapping[str, Any], layers: Sequence[int] | None = None, *, treatable: bool = True
+) -> list[str]:
     """Return what a reader of a map must know of one image's `attention_statistics`.
 
     Told are those of the layers (all by default) in which sinks receive at least `SHARE_TO_WARN` of
     all attention, and those behind which norm outliers reach `PEAK_TO_WARN` times the median norm.
+    ``treatable``: whether the method has the option that treats them.
     """
     shares, norms = found["sink_share"], found["norm_outliers"]
     if shares is None or norms is None:
         return []
     chosen = range(len(shares)) if layers is None else layers
-    notes = []
+    notes, repair = [], REPAIR if treatable else ""
     loud = [layer for layer in chosen if (shares[layer] or 0.0) >= SHARE_TO_WARN]
     if loud:
         worst = max(loud, key=lambda layer: shares[layer])
         notes.append(
             f"attention sinks: {found['sinks'][worst]} patch tokens receive {shares[worst]:.0%} of "
-            f"the attention in layer {worst}{_others(loud, worst)}; {REPAIR}"
+            f"the attention in layer {worst}{_others(loud, worst)}{repair}"
         )
     peaks = found["norm_peak"]
     high = [i for i in chosen if norms[i] and peaks[i] >= PEAK_TO_WARN]
@@ -111,7 +114,7 @@ def outlier_warnings(found: Mapping[str, Any], layers: Sequence[int] | None = No
         worst = max(high, key=lambda layer: peaks[layer])
         notes.append(
             f"high-norm tokens: {norms[worst]} patch tokens reach {peaks[worst]:.1f} times the "
-            f"median norm behind layer {worst}{_others(high, worst)}; {REPAIR}"
+            f"median norm behind layer {worst}{_others(high, worst)}{repair}"
         )
     return notes
 
