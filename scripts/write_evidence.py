@@ -45,7 +45,8 @@ def section(setting: str, lines: Sequence[Line]) -> str:
     best = by_label[CHOSEN[setting]]
     order = sorted(by_label, key=lambda label: -mean(by_label[label], "grid_pointing"))
     head = (
-        "| method | grid pointing (95 %) | less than auto by (95 %, paired) | pointing | insertion | deletion | s / map |\n"
+        "| method | grid pointing (95 %) | less than auto by (95 %, paired) | pointing "
+        "| insertion | deletion | s / map |\n"
         "|---|---|---|---|---|---|---|"
     )
     return "\n".join([head, *(row(label, by_label[label], best) for label in order), ""])
