@@ -335,7 +335,9 @@ def test_a_regular_pattern_is_told_where_it_makes_up_the_map() -> None:
     assert bool(told) == (share is not None and share >= REGULAR)
 
 
-@pytest.mark.parametrize(("method", "treatable"), [("gae", True), ("grad_sam", False), ("tam", False)])
+@pytest.mark.parametrize(
+    ("method", "treatable"), [("gae", True), ("grad_sam", False), ("tam", False)]
+)
 def test_a_repair_is_advised_only_where_the_method_has_it(
     method: str, treatable: bool, photos: Path, dinov2: Model
 ) -> None:
