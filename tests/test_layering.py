@@ -17,12 +17,12 @@ PACKAGE = Path(visattn.__file__).parent
 
 PICTURES = (
     "errors", "registry", "atomic", "progress", "images", "geometry", "normalization", "statistics",
-    "saliency", "overlay", "figures",
+    "channels", "saliency", "overlay", "figures",
 )  # fmt: skip
 MODELS = (
-    "query", "tokens", "adapters", "models", "targets", "propagation", "observation", "outliers",
-    "methods", "sinks", "registers", "explanation", "coverage", "inspection", "evaluation",
-    "gallery", "cli", "__main__",
+    "query", "tokens", "adapters", "models", "targets", "propagation", "gates", "observation",
+    "outliers", "methods", "sinks", "gate_statistics", "registers", "explanation", "coverage",
+    "inspection", "evaluation", "gallery", "cli", "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 

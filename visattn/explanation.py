@@ -181,7 +181,7 @@ def _method(model: Model, request: Request, size: Size, listed: dict[str, str]) 
     """Return the method of a request, or raise; ``listed`` keeps what applies for each query."""
     kind = get_method(request.method)
     method = kind.create(request.method, dict(request.options))
-    if not kind.class_specific and request.target is not None:
+    if not method.class_specific and request.target is not None:
         raise UnsupportedMethodError(
             f"{request.method} is class-agnostic: its map is the same for every target, so it "
             f"refuses target={request.target!r}. Class-specific methods are "
@@ -278,6 +278,8 @@ def _pass(model: Model, prepared: Sequence[Prepared], jobs: Sequence[Job]) -> Pa
         sites=list(sites),
         rules=specific[0].method.rules if specific else PLAIN,
         gradients=any(job.method.gradients for job in specific),
+        gates=any(job.method.gates for job in jobs),
+        keep=list(dict.fromkeys(keep for job in jobs for keep in job.method.keeps())),
     )
 
 
@@ -316,6 +318,8 @@ def _maps(
                 statistics={**summary(values[index]), **extra},
                 provenance=_provenance(model, job, found, index, item),
                 photo=item.image if item.image.path is None else None,
+                silence=found.silent[index] if found.silent else None,
+                channels=found.channels[index] if found.channels else None,
             )
         )
     return maps
@@ -325,10 +329,11 @@ def _warnings(
     model: Model, values: Any, found: Maps, index: int, item: Prepared, target: Target | None
 ) -> tuple[str, ...]:
     notes = list(found.warnings[index]) if found.warnings else []
-    reason = no_signal(values)
+    silent = found.silent[index] if found.silent else None
+    reason = silent or no_signal(values)
     if reason:
         notes.append(f"no signal: {reason}")
-    share = concentration(values)
+    share = None if reason else concentration(values)
     if share is not None:
         notes.append(
             f"one cell holds {share:.1%} of the map and sets the scale; "

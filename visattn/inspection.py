@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import nn
 
 from visattn.adapters import Readout, Refusal
 from visattn.errors import CaptureError, UnsupportedMethodError
-from visattn.images import Size
+from visattn.gate_statistics import NO_GATES, GateReport, gate_lines, gate_report
+from visattn.images import Size, find_images
 from visattn.methods import get_method, list_methods
 from visattn.models import Model, load_model
 from visattn.models.inputs import prepare_all
@@ -62,7 +64,8 @@ class Report:
         outliers: attention sinks and high-norm tokens of each attention layer, or why they are not
             known.
         methods: for each method None where it applies, else why not.
-        on_images: whether the outliers were counted on photographs.
+        on_images: whether outliers and gates were counted on photographs.
+        gates: statistics of every channel and spatial gate.
     """
 
     facts: Mapping[str, Any]
@@ -72,6 +75,7 @@ class Report:
     outliers: tuple[OutlierRow, ...] | str
     methods: Mapping[str, str | None]
     on_images: bool = False
+    gates: GateReport = NO_GATES
 
     def __str__(self) -> str:
         facts = {**self.facts, **self.tokens}
@@ -82,6 +86,8 @@ class Report:
         seen = "photographs" if self.on_images else "noise (photographs: --image, images=)"
         lines += ["", f"artefact tokens, mean of an image, on {seen}"]
         lines += _outlier_lines(self.outliers)
+        number = f"{self.gates.images} " if self.on_images else ""
+        lines += ["", f"gates, on {number}{seen}", *gate_lines(self.gates)]
         lines += ["", "methods"]
         for name, reason in self.methods.items():
             lines.append(f"  {name:<24}{'applies' if reason is None else f'no: {reason}'}")
@@ -95,11 +101,11 @@ def inspect_model(
 ) -> Report:
     """Run one pass of a model on noise and report what was observed and what applies.
 
-    Attention sinks and high-norm tokens are counted on ``images``, given as for `visattn.explain`,
-    or on the noise, where they say little about photographs.
+    Attention sinks, high-norm tokens and gates are counted on ``images``, given as for
+    `visattn.explain` or a folder, or on the noise, where they say little about photographs.
     ``size``, height and width of the input, is needed only for modules that do not declare one.
-    Channel and spatial gates of convolutional networks are not captured yet.
     """
+    images = _listed(images)
     known = model if isinstance(model, Model) else load_model(model)
     side = size or known.input_size or Size(224, 224)
     generator = torch.Generator().manual_seed(0)
@@ -114,7 +120,15 @@ def inspect_model(
         outliers=_outliers(known, noise if images is None else images),
         methods={name: get_method(name)().refusal(known.adapter, side) for name in list_methods()},
         on_images=images is not None,
+        gates=gate_report(known, noise if images is None else images),
     )
+
+
+def _listed(images: Any) -> Any:
+    """Return the files of a folder, anything else as it is."""
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        return find_images(Path(images))
+    return images
 
 
 def _attention(model: Model, noise: torch.Tensor) -> tuple[tuple[OperationRow, ...], Proof | None]:
@@ -171,7 +185,6 @@ def _tokens(model: Model, side: Size) -> dict[str, str]:
         "approximations": "; ".join(chain.notes) or "none",
         "not walked": ", ".join(sorted(chain.aside)) or "none",
         "cam layer": layer,
-        "gates": "not captured yet",
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from visattn import statistics
 from visattn.atomic import atomic_path
+from visattn.channels import ChannelRanking
 from visattn.errors import ConfigError, ImageError
 from visattn.geometry import Array, Geometry
 from visattn.images import Image, load_image
@@ -54,6 +55,8 @@ class SaliencyMap:
         statistics: numbers about the map (entropy, Gini coefficient, ...).
         provenance: everything needed to compute the map again.
         photo: the photograph, where it was handed over in memory.
+        silence: why the map carries no signal though its cells differ, where its method says so.
+        channels: the ranking of channels behind the map, where its method makes one.
     """
 
     grid: Array
@@ -67,6 +70,8 @@ class SaliencyMap:
     statistics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     photo: Image | None = None
+    silence: str | None = None
+    channels: ChannelRanking | None = None
 
     def __post_init__(self) -> None:
         grid = np.array(self.grid, dtype=np.float32)
@@ -85,7 +90,7 @@ class SaliencyMap:
     @property
     def no_signal(self) -> str | None:
         """Why there is nothing to see, or None."""
-        return statistics.no_signal(self.grid)
+        return self.silence or statistics.no_signal(self.grid)
 
     @property
     def default_normalization(self) -> str:
@@ -153,10 +158,13 @@ class SaliencyMap:
             "warnings": list(self.warnings),
             "statistics": dict(self.statistics),
             "provenance": dict(self.provenance),
+            "silence": self.silence,
+            "channels": _heading(self.channels),
         }
+        arrays: dict[str, Any] = self.channels.arrays() if self.channels else {}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
-                file, grid=self.grid, facts=np.array(json.dumps(facts, default=_number))
+                file, grid=self.grid, facts=np.array(json.dumps(facts, default=_number)), **arrays
             )
         return path
 
@@ -165,17 +173,18 @@ class SaliencyMap:
         """Read a map written by `save`; raises `ConfigError` when the file is not one."""
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                grid, facts = stored["grid"], json.loads(str(stored["facts"]))
+                arrays, facts = dict(stored), json.loads(str(stored["facts"]))
             if facts["format"] == FORMAT:
-                return cls._from_facts(grid, facts)
+                return cls._from_facts(arrays, facts)
         except Exception as error:  # numpy and zipfile raise anything on damaged bytes
             raise ConfigError(f"{path} is not a saved map ({error}).") from error
         raise ConfigError(f"{path} has format {facts['format']}; this version reads {FORMAT}.")
 
     @classmethod
-    def _from_facts(cls, grid: Array, facts: Mapping[str, Any]) -> SaliencyMap:
+    def _from_facts(cls, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> SaliencyMap:
+        ranked = facts.get("channels")  # files of versions before 0.4 know neither this nor silence
         return cls(
-            grid=grid,
+            grid=arrays["grid"],
             geometry=Geometry.from_dict(facts["geometry"]),
             method=facts["method"],
             model=facts["model"],
@@ -185,7 +194,13 @@ class SaliencyMap:
             warnings=tuple(facts["warnings"]),
             statistics=facts["statistics"],
             provenance=facts["provenance"],
+            silence=facts.get("silence"),
+            channels=ChannelRanking.stored(ranked, arrays) if ranked else None,
         )
+
+
+def _heading(channels: ChannelRanking | None) -> dict[str, str] | None:
+    return None if channels is None else {"layer": channels.layer, "kind": channels.kind}
 
 
 def _number(value: Any) -> Any:

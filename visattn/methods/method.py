@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import torch
 
 from visattn.adapters import Adapter, Refusal, Site, chain_of
+from visattn.channels import ChannelRanking
 from visattn.errors import UnsupportedMethodError, suggestion
+from visattn.gates import Kind, gate_modules
 from visattn.geometry import Geometry
 from visattn.images import Size
-from visattn.observation import AttentionRecord
+from visattn.observation import AttentionRecord, Keep
 from visattn.propagation import Rules, rules_named
 
 KINDS: dict[type, tuple[type, str]] = {int: (Integral, "an integer"), float: (Real, "a number")}
@@ -32,6 +34,8 @@ class Maps:
         measured: for each image, what was measured on it (completeness gap, ...).
         signed: for each image, whether its values are signed, where that depends on the target;
             empty: as the method declares.
+        silent: for each image why its map carries no signal though its cells differ, or None.
+        channels: for each image the ranking of channels behind its map; empty: none.
     """
 
     values: torch.Tensor
@@ -40,6 +44,8 @@ class Maps:
     facts: dict[str, Any] = field(default_factory=dict)
     measured: Sequence[dict[str, Any]] = ()
     signed: Sequence[bool] = ()
+    silent: Sequence[str | None] = ()
+    channels: Sequence[ChannelRanking] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Method(ABC):
         attention: whether attention operations are needed.
         walks: whether relevance is walked through all steps, not read from single operations.
         gradients: whether gradients of the score are needed.
+        gates: kinds of gate that are needed, one of them at least.
         memory: order of the memory beyond the passes themselves; N tokens, H heads, D channels, b
             rows of a block, C channels and P positions of an activation.
         formula: the map in one line, for the table of methods.
@@ -92,6 +99,7 @@ class Method(ABC):
     attention: ClassVar[bool] = False
     walks: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
+    gates: ClassVar[tuple[Kind, ...]] = ()
     memory: ClassVar[str] = "N"
     formula: ClassVar[str] = ""
     applies: ClassVar[str] = "any model"
@@ -106,8 +114,14 @@ class Method(ABC):
         del adapter
         return ()
 
+    def keeps(self) -> tuple[Keep, ...]:
+        """Return the gates whose feature maps the driver must keep for this method."""
+        return ()
+
     def refusal(self, adapter: Adapter, size: Size) -> str | None:
         """Return why the method does not apply to a model with inputs of ``size``, or None."""
+        if self.gates:
+            return without_gates(adapter, self.gates)
         if not self.attention:
             return None
         chain = chain_of(adapter, size)
@@ -157,3 +171,15 @@ class Method(ABC):
             if words and (isinstance(value, bool) or not isinstance(value, kind)):
                 raise UnsupportedMethodError(f"{name}: {each.name}={value!r} is not {words}.")
         return cls(**options)
+
+
+def without_gates(adapter: Adapter, kinds: Sequence[Kind]) -> str | None:
+    """Return that a model has no gate of these kinds, and which it has; None where it has one."""
+    there = sorted({kind for part in gate_modules(adapter.module) for kind in part.kinds})
+    if set(kinds) & set(there):
+        return None
+    instead = f"its gates are of kind {', '.join(there)}" if there else "it has no gates at all"
+    return (
+        f"{type(adapter.module).__name__} has no module of a registered class with a "
+        f"{' or '.join(kinds)} gate ({instead}; visattn.register_gate adds a class)"
+    )

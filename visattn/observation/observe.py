@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +16,8 @@ from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
 from visattn.observation.activation import Activation, reading
 from visattn.observation.batch_norm import SoundBatchNorm
+from visattn.observation.gate import Gate, Keep, Missed
+from visattn.observation.gate_observer import GateObserver, LiveGate
 from visattn.observation.observer import Observer
 from visattn.observation.operation import AttentionOperation
 from visattn.observation.other import Other
@@ -35,6 +37,8 @@ class Observation:
         outputs: the model's outputs.
         others: attention-like code that is no attention operation, with its name and kind.
         ledger: what additive constants contribute, where the rules keep account of them.
+        gates: channel and spatial gates in execution order, where they were asked for.
+        missed: modules of gate classes in which no gate was seen.
     """
 
     operations: tuple[AttentionOperation, ...]
@@ -42,6 +46,8 @@ class Observation:
     outputs: torch.Tensor
     others: tuple[Other, ...] = ()
     ledger: Ledger | None = None
+    gates: tuple[Gate, ...] = ()
+    missed: tuple[Missed, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +59,14 @@ class LivePass:
         values: the activations that were asked for, by site, in the graph.
         outputs: the model's outputs, in the graph.
         ledger: account of additive constants, where the rules keep one.
+        gating: what watched its gates, where they were asked for.
     """
 
     observer: Observer
     values: dict[Site, torch.Tensor]
     outputs: torch.Tensor
     ledger: Ledger | None = None
+    gating: GateObserver | None = None
 
     @property
     def operations(self) -> tuple[AttentionOperation, ...]:
@@ -72,11 +80,14 @@ class LivePass:
         """
         live = self.observer.live
         values = {site: value for site, value in self.values.items() if not site.norm}
+        kept = [] if self.gating is None else list(self.gating.live.values())
         tensors = [*(each.tensor for each in live), *values.values()]
-        gradients: Sequence[torch.Tensor | None] = [None] * len(tensors)
+        found: Sequence[torch.Tensor | None] = [None] * (len(tensors) + len(kept))
         if scores is not None:
-            gradients = _gradients(scores.sum(), tensors, keep)
+            found = _gradients(scores.sum(), tensors, keep, kept)
+        gradients, gated = found[: len(tensors)], found[len(tensors) :]
         slopes = dict(zip(values, gradients[len(live) :], strict=True))
+        at_gates = {each.index: slope for each, slope in zip(kept, gated, strict=True)}
         return Observation(
             tuple(
                 replace(op, output_gradient=None if gradient is None else each.bring(gradient))
@@ -86,7 +97,13 @@ class LivePass:
             self.outputs.detach(),
             tuple(self.observer.others),
             self.ledger,
+            self._gates(at_gates),
+            () if self.gating is None else tuple(self.gating.missed),
         )
+
+    def _gates(self, gradients: Mapping[int, torch.Tensor | None]) -> tuple[Gate, ...]:
+        gates = () if self.gating is None else tuple(self.gating.gates)
+        return tuple(replace(gate, gradient=gradients.get(gate.index)) for gate in gates)
 
     def gradient(self, score: torch.Tensor, index: int) -> torch.Tensor:
         """Return the derivative of a scalar by the output of operation ``index``; graph kept.
@@ -107,6 +124,8 @@ def observing(
     sites: Sequence[Site] = (),
     rules: Rules = PLAIN,
     grad: bool = True,
+    gates: bool = False,
+    keep: Sequence[Keep] = (),
 ) -> Iterator[LivePass]:
     """Run ``module`` once on ``inputs`` (batch, channel, row, col) and yield the pass, alive.
 
@@ -119,16 +138,23 @@ def observing(
         watching = observer if attention else nullcontext()
         sound = SoundBatchNorm() if grad else nullcontext()
         changed = propagating(rules, module)
-        with reading(module, sites) as activations, sound, changed as ledger, watching:
+        gating = GateObserver(module, keep) if gates or keep else None
+        with (
+            reading(module, sites) as activations, sound, changed as ledger, watching,
+            gating or nullcontext(),
+        ):  # fmt: skip
             outputs = as_scores_tensor(_forward(module, batch))
         if attention:
-            _require_attention(module, observer)
+            if not (gates and gating and gating.gates):
+                _require_attention(module, observer)
             for operation in observer.operations:
                 require_product(operation)
         missing = [str(site) for site in sites if site not in activations]
         if missing:
             raise CaptureError(f"The pass did not reach the {', the '.join(missing)}.")
-        yield LivePass(observer, activations, outputs, ledger)
+        if gating is not None:
+            gating.require_batch(len(batch))
+        yield LivePass(observer, activations, outputs, ledger, gating)
 
 
 def observe(
@@ -139,19 +165,22 @@ def observe(
     sites: Sequence[Site] = (),
     score: Callable[[torch.Tensor], torch.Tensor] | None = None,
     rules: Rules = PLAIN,
+    gates: bool = False,
+    keep: Sequence[Keep] = (),
 ) -> Observation:
     """Run ``module`` once on ``inputs`` (batch, channel, row, col) and return what it computed.
 
     With ``score``, a function from outputs (batch, ...) to scores (batch,), the gradients of the
     scores by the attention outputs and activations are taken, under ``rules`` for the backward
     pass; parameters are left alone. Works under ``no_grad``, with frozen weights and inside
-    ``inference_mode``.
+    ``inference_mode``. With ``gates`` the channel and spatial gates are recorded, and those that
+    ``keep`` names with their feature maps; a pass with gates need not attend.
 
     Raises `CaptureError` when ``attention`` is asked for and none was observed (the message names
     the attention classes in the module), when its operands cannot be read, or when a sample of its
     rows does not give back its output; `ModelError` when the module cannot run on the inputs.
     """
-    options = {"attention": attention, "sites": sites, "rules": rules}
+    options = {"attention": attention, "sites": sites, "rules": rules, "gates": gates, "keep": keep}
     with observing(module, inputs, grad=score is not None, **options) as live:  # type: ignore[arg-type]
         return live.differentiated(None if score is None else score(live.outputs))
 
@@ -166,21 +195,29 @@ def _forward(module: nn.Module, batch: torch.Tensor) -> Any:
 
 
 def _gradients(
-    score: torch.Tensor, tensors: Sequence[torch.Tensor], keep: bool = False
+    score: torch.Tensor,
+    tensors: Sequence[torch.Tensor],
+    keep: bool = False,
+    gates: Sequence[LiveGate] = (),
 ) -> list[torch.Tensor]:
     if not score.requires_grad:
         raise CaptureError(
             "The explained score does not depend on the input through differentiable operations."
         )
-    if not tensors:
+    places = [*tensors, *(gate.edge for gate in gates)]
+    if not places:
         return []
     try:
-        found = torch.autograd.grad(score, tensors, allow_unused=True, retain_graph=keep)
+        found = torch.autograd.grad(score, places, allow_unused=True, retain_graph=keep)
     except RuntimeError as error:
         raise CaptureError(f"The score cannot be differentiated by attention: {error}") from error
+    split = len(tensors)
     return [
-        torch.zeros_like(tensor) if gradient is None else gradient.detach()
-        for tensor, gradient in zip(tensors, found, strict=True)
+        *(
+            torch.zeros_like(tensor) if gradient is None else gradient.detach()
+            for tensor, gradient in zip(tensors, found[:split], strict=True)
+        ),
+        *(gate.bring(gradient) for gate, gradient in zip(gates, found[split:], strict=True)),
     ]
 
 

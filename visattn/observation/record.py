@@ -12,6 +12,7 @@ from visattn.errors import CaptureError, UnsupportedMethodError
 from visattn.images import Image, Size
 from visattn.models.preprocessing import Preprocessing
 from visattn.observation.activation import Activation
+from visattn.observation.gate import Gate, Missed
 from visattn.observation.operation import AttentionOperation
 from visattn.observation.rerun import Rerun
 from visattn.propagation import Ledger
@@ -32,6 +33,8 @@ class AttentionRecord:
         preprocessing: how photographs become inputs, where it is known: what black is, and how a
             picture is read back from an input.
         ledger: what additive constants contribute to the score, where the rules keep account.
+        gates: channel and spatial gates in execution order, where they were asked for.
+        missed: modules of gate classes in which no gate was seen, with the reason.
     """
 
     operations: tuple[AttentionOperation, ...]
@@ -43,6 +46,8 @@ class AttentionRecord:
     rerun: Rerun | None = None
     preprocessing: Preprocessing | None = None
     ledger: Ledger | None = None
+    gates: tuple[Gate, ...] = ()
+    missed: tuple[Missed, ...] = ()
     _by_name: Mapping[str, AttentionOperation] = field(init=False)
     _placed: dict[tuple[str, int, str], AttentionOperation] = field(
         init=False, default_factory=dict
