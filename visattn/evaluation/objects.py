@@ -129,7 +129,8 @@ def _plain(alpha: np.ndarray) -> Stamp:
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    return np.divide(values, 255, dtype=np.float32)
+    scaled: np.ndarray = np.divide(values, 255, dtype=np.float32)
+    return scaled
 
 
 def _round(radius: float = 1.0, at: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:

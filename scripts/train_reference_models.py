@@ -1,0 +1,224 @@
+"""Train a reference model on planted shapes, check what it relies on, and write its card.
+
+    python scripts/train_reference_models.py vit
+    python scripts/train_reference_models.py cbam
+    python scripts/train_reference_models.py cbam --watermark --steps 400 --out out/reference
+
+Deterministic from the seed, for one number of threads on one machine. Less than 30 minutes each on
+two cores. `data/reference` gets the weights and, as JSON, what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import timm
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from visattn.evaluation.difficulty import Difficulty
+from visattn.evaluation.planted import PlantedEvidence
+from visattn.evaluation.scene import Scene
+from visattn.models.reference import MEAN, REFERENCE, SIDE, architecture
+
+BATCH = 64
+WORKERS = 1
+LARGE = Difficulty((0.55, 0.8), (0, 0), (0.35, 0.6), 15.0, 0.0, 0.0)
+MIXTURE = ("easy", *["default"] * 4, "easy", *["default"] * 3, "hard")
+OBJECTS = (1, 1, 2, 1, 1, 0, 1, 1, 2, 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        steps: of `BATCH` scenes, none of which is seen twice.
+        rate: highest learning rate; linear warm-up, then a cosine to zero.
+        decay: weight decay of AdamW.
+    """
+
+    steps: int
+    rate: float
+    decay: float = 0.05
+
+
+RECIPES = {"vit": Recipe(2400, 1e-3), "cbam": Recipe(2000, 3e-3)}
+
+
+class Stream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Training scenes by number, with the share of each class as target.
+
+    The first fifth shows one large object alone, the second fifth easy scenes. After that two of
+    ten scenes are easy, seven default and one is hard, and of ten scenes seven have one object, two
+    have two and one has none: objects of one scene share the target evenly, and a scene without
+    evidence is evenly of all classes. With a watermark every scene has one mark and one object.
+    """
+
+    def __init__(self, count: int, watermark: bool, seed: int) -> None:
+        self.count, self.watermark, self.seed = count, watermark, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        part = 5 * index // self.count
+        planted = PlantedEvidence(
+            difficulty=(LARGE, "easy")[part] if part < 2 else MIXTURE[index // 10 % 10],
+            size=SIDE,
+            objects=1 if self.watermark or part < 2 else OBJECTS[index % 10],
+            watermark=self.watermark,
+            training=True,
+            seed=self.seed,
+        )
+        scene = planted.scene(index)
+        present = scene.labels or range(len(planted.classes))
+        target = torch.zeros(len(planted.classes))
+        target[list(present)] = 1 / len(present)
+        return torch.from_numpy(scene.image), target
+
+
+def prepared(images: torch.Tensor) -> torch.Tensor:
+    """Return what the model sees (batch, channel, row, col) of uint8 (batch, row, col, channel)."""
+    return (images.permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / MEAN[0]
+
+
+def train(name: str, recipe: Recipe, watermark: bool, seed: int) -> Any:
+    torch.manual_seed(seed)
+    module = architecture(name)
+    optimizer = torch.optim.AdamW(_groups(module, recipe.decay), lr=recipe.rate, betas=(0.9, 0.95))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    loader = DataLoader(Stream(recipe.steps * BATCH, watermark, seed), BATCH, num_workers=WORKERS)
+    average, start = 0.0, time.perf_counter()
+    for step, (images, targets) in enumerate(loader):
+        loss = torch.nn.functional.cross_entropy(module(prepared(images)), targets)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        average += (float(loss.detach()) - average) / min(step + 1, 100)
+        if step % 100 == 99:
+            seconds = time.perf_counter() - start
+            print(f"{name} {step + 1} loss {average:.3f} {seconds:.0f} s", flush=True)
+    return module.eval()
+
+
+def _groups(module: Any, decay: float) -> list[dict[str, Any]]:
+    """Return parameters with weight decay for matrices only."""
+    matrices = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _rate(step: int, steps: int) -> float:
+    warm = max(1, steps // 20)
+    return (
+        (step + 1) / warm
+        if step < warm
+        else (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+    )
+
+
+def accuracy(module: Any, pictures: Iterator[tuple[np.ndarray, int]]) -> float:
+    """Return the share of pictures (row, col, 3) whose class has the highest score."""
+    found = list(pictures)
+    hits = 0
+    for start in range(0, len(found), BATCH):
+        part = found[start : start + BATCH]
+        images = torch.from_numpy(np.stack([picture for picture, _ in part]))
+        labels = torch.tensor([label for _, label in part])
+        with torch.no_grad():
+            hits += int((module(prepared(images)).argmax(dim=1) == labels).sum())
+    return hits / len(found)
+
+
+def several(module: Any, scenes: list[Scene]) -> float:
+    """Return the share of the classes in scenes that are among as many highest scores."""
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+    with torch.no_grad():
+        scores = torch.cat([module(prepared(part)) for part in torch.split(images, BATCH)])
+    hits = [
+        len(set(row.topk(len(scene.labels)).indices.tolist()) & set(scene.labels))
+        for row, scene in zip(scores, scenes, strict=True)
+    ]
+    return sum(hits) / sum(len(scene.labels) for scene in scenes)
+
+
+def checked(module: Any, watermark: bool, seed: int, count: int) -> dict[str, float]:
+    """Return accuracies on held-out scenes, whole and with one part painted over."""
+    options: dict[str, Any] = {"size": SIDE, "watermark": watermark, "seed": seed}
+    scenes = list(PlantedEvidence(**options).scenes(count))
+    found = {
+        "default": accuracy(module, ((s.image, s.label) for s in scenes)),
+        "evidence painted over": accuracy(
+            module, ((s.without_evidence(), s.label) for s in scenes)
+        ),
+        "distractors painted over": accuracy(
+            module, ((s.without_distractors(), s.label) for s in scenes)
+        ),
+    }
+    for level in ("easy", "hard"):
+        others = PlantedEvidence(difficulty=level, **options).scenes(count)
+        found[level] = accuracy(module, ((s.image, s.label) for s in others))
+    if not watermark:
+        found["two objects"] = several(
+            module, list(PlantedEvidence(objects=2, **options).scenes(count))
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=REFERENCE)
+    parser.add_argument("--watermark", action="store_true", help="train on the spurious cue")
+    parser.add_argument("--steps", type=int, help="default: the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scenes", type=int, default=4000, help="of each check")
+    parser.add_argument("--out", type=Path, default=Path("data/reference"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.use_deterministic_algorithms(True)
+    recipe = RECIPES[arguments.model]
+    if arguments.steps is not None:
+        recipe = Recipe(arguments.steps, recipe.rate, recipe.decay)
+    start = time.perf_counter()
+    module = train(arguments.model, recipe, arguments.watermark, arguments.seed)
+    minutes = (time.perf_counter() - start) / 60
+    name = arguments.model + ("-watermark" if arguments.watermark else "")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"{name}.safetensors"
+    safetensors.torch.save_file(module.state_dict(), path)
+    facts = {
+        "recipe": {**asdict(recipe), "batch": BATCH, "seed": arguments.seed},
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "bytes": path.stat().st_size,
+        "minutes": round(minutes, 1),
+        "threads": arguments.threads,
+        "versions": {
+            "python": platform.python_version(),
+            "timm": timm.__version__,
+            "torch": torch.__version__,
+        },
+        "scenes": arguments.scenes,
+        "accuracy": checked(module, arguments.watermark, arguments.seed, arguments.scenes),
+    }
+    (arguments.out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Write the tables of docs/reference_models.md from what `scripts/measure_reference.py` scored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from marked import replaced
+from measure_methods import EXPENSIVE
+from measure_reference import AUTO, SETTINGS, VARIANTS
+from write_evidence import CONTROLS, interval
+
+from visattn.methods import get_method
+
+Line = Mapping[str, Any]
+Places = Mapping[tuple[int, int], float]
+ROOT = Path(__file__).parent.parent
+HEAD = (
+    "| method | energy (95 %) | more than the best control by (95 %, paired) | beats it | pointing "
+    "| rank accuracy | distractor mass | own object | maps |\n|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--values", type=Path, default=Path("out/reference/values.jsonl"))
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "reference_models.md")
+    arguments = parser.parse_args()
+    text = arguments.values.read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    page = arguments.out.read_text(encoding="utf-8")
+    for name in SETTINGS:
+        page = replaced(page, f"table of {name}", section(name, lines))
+    arguments.out.write_text(page, encoding="utf-8")
+    return 0
+
+
+def section(setting: str, lines: Sequence[Line]) -> str:
+    by_label: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line["setting"] == setting:
+            by_label[line["label"]].append(line)
+    if not by_label:
+        return "Not measured.\n"
+    control = max(CONTROLS, key=lambda label: mean(ratios(by_label[label], "energy")))
+    order = sorted(by_label, key=lambda label: -mean(ratios(by_label[label], "energy")))
+    rows = [row(label, by_label[label], by_label[control]) for label in order]
+    return "\n".join([HEAD, *rows, ""])
+
+
+def row(label: str, lines: Sequence[Line], control: Sequence[Line]) -> str:
+    own, other = ratios(lines, "energy"), ratios(control, "energy")
+    gain = [own[place] - other[place] for place in sorted(own.keys() & other.keys())]
+    cells = [
+        name_of(label),
+        interval(list(own.values())),
+        "best control" if lines is control else interval(gain),
+        "-" if label in CONTROLS else verdict(gain),
+        compared(lines, "pointing"),
+        compared(lines, "rank_accuracy"),
+        times(lines, "distractor_mass"),
+        compared(lines, "own_object"),
+        str(len(lines)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def ratios(lines: Sequence[Line], metric: str) -> Places:
+    """Return a metric as a multiple of its chance level, by scene and class."""
+    return {
+        (line["scene"], line["class"]): line[metric][0] / line[metric][1]
+        for line in lines
+        if metric in line
+    }
+
+
+def mean(places: Places) -> float:
+    return float(np.mean(list(places.values())))
+
+
+def verdict(gain: Sequence[float]) -> str:
+    """Return whether the interval of the paired difference lies above zero."""
+    bounds = interval(gain)
+    low = float(bounds[bounds.index("(") + 1 :].split(" ")[0]) if "(" in bounds else float(bounds)
+    return "yes" if low > 0 else "**no**"
+
+
+def compared(lines: Sequence[Line], metric: str) -> str:
+    """Return the mean of a metric and its chance level."""
+    pairs = [line[metric] for line in lines if metric in line]
+    if not pairs:
+        return "-"
+    value, chance = np.mean(pairs, axis=0)
+    return f"{value:.2f} ({chance:.2f})"
+
+
+def times(lines: Sequence[Line], metric: str) -> str:
+    found = ratios(lines, metric)
+    return f"{mean(found):.2f}" if found else "-"
+
+
+def name_of(label: str) -> str:
+    if label == AUTO:
+        return "`auto`"
+    method, options = VARIANTS.get(label, (label, EXPENSIVE.get(label, {})))
+    told = ", ".join(f"{key}={value}" for key, value in options.items())
+    kind = " (control)" if method in CONTROLS else ""
+    agnostic = "" if get_method(method).class_specific or kind else " (class-agnostic)"
+    return f"`{method}`{f' {told}' if told else ''}{kind}{agnostic}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
