@@ -100,6 +100,8 @@ def described(found: Census) -> dict[str, Any]:
         "operations": len(found.operations),
         "kinds": dict(kinds),
         "gates": dict(Counter(gate.kind for gate in found.gates)),
+        "gate_kinds": dict(Counter(kind for gate in found.gates for kind in gate.seen)),
+        "missed": [str(missed) for missed in found.missed],
         "others": dict(Counter(other.kind for other in found.others)),
         "unexplained": list(found.unexplained),
         "shapes": sorted({operation.shape for operation in found.operations}),
@@ -124,6 +126,11 @@ def summarise(found: Iterable[dict[str, Any]]) -> None:
         f"\n{len(every)} architectures, {len(attending)} with attention operations, {seen_instead} "
         "with attention-like code alone"
     )
+    gated = [line for line in every if line.get("gates")]
+    lost = [f"{line['architecture']} ({line['missed'][0]})" for line in gated if line["missed"]]
+    modules = sum(sum(line["gates"].values()) for line in gated)
+    missed = "; ".join(lost) or "none"
+    print(f"{len(gated)} architectures with {modules} gate modules; missed: {missed}")
     print(f"could not run on the meta device: {', '.join(retried) or 'none'}")
     print(f"attention classes without anything observed: {', '.join(unexplained) or 'none'}")
     print(f"failed: {', '.join(failed) or 'none'}")

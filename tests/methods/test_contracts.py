@@ -26,7 +26,7 @@ from visattn.targets import ContrastTarget
 
 FEW = (
     "class", "registers", "latent_pool", "swin", "crossvit", "open_clip_coca", "transformers_detr",
-    "efficientnet", "resnet",
+    "efficientnet", "resnet", "cbam",
 )  # fmt: skip
 PAIRS = [
     (method, name)

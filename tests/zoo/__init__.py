@@ -37,6 +37,12 @@ def beit(**changes: Any) -> nn.Module:
     return vit(**{"name": "beit_base_patch16_224", **changes})
 
 
+def narrow(name: str, **changes: Any) -> nn.Module:
+    """Return a ResNet with one thin block per stage."""
+    thin = {"layers": (1, 1, 1, 1), "channels": (16, 24, 32, 48), "num_classes": 5}
+    return timm.create_model(name, **thin, **changes)
+
+
 VITS: dict[str, Callable[[], nn.Module]] = {
     "class": vit,
     "distilled": lambda: vit(name="deit_tiny_distilled_patch16_224"),
@@ -67,6 +73,9 @@ VITS: dict[str, Callable[[], nn.Module]] = {
 CNNS: dict[str, Callable[[], nn.Module]] = {
     "efficientnet": lambda: timm.create_model("test_efficientnet", num_classes=5),
     "resnet": lambda: timm.create_model("test_resnet", num_classes=5),
+    "cbam": lambda: narrow("resnet10t", block_args={"attn_layer": "cbam"}),
+    "global_context": lambda: narrow("resnet10t", block_args={"attn_layer": "gc"}),
+    "selective_kernel": lambda: narrow("skresnet18"),
 }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from visattn.overlay import Style
     from visattn.saliency import SaliencyMap
 
+SHEETS = (".png", ".pdf", ".svg")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".npz")
 
 
@@ -75,12 +76,19 @@ def command(
 
 
 def write(found: SaliencyMap, out: Path, style: Style) -> None:
-    """Write a map as raw values, vector page or picture, by the suffix of ``out``."""
+    """Write a map as raw values, vector page or picture, by the suffix of ``out``.
+
+    A map with a ranking of channels becomes the sheet of its channels.
+    """
     from visattn.atomic import atomic_path
     from visattn.overlay import draw
 
     if out.suffix.lower() == ".npz":
         found.save(out)
+    elif found.channels is not None and out.suffix.lower() in SHEETS:
+        from visattn.figures import save_channels
+
+        save_channels(found, found.photograph(), style, out)
     elif out.suffix.lower() in (".pdf", ".svg"):
         from visattn.figures import save_page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visattn.figures.channels import save_channels
 from visattn.figures.page import save_page
 
-__all__ = ["save_page"]
+__all__ = ["save_channels", "save_page"]

@@ -44,10 +44,10 @@ def save_page(saliency: SaliencyMap, photo: Image, style: Style, path: Path) -> 
             _colour_bar(figure, scale, style.opacity, end_labels(scale, saliency.grid))
         if style.caption:
             below = (0.62 if scale.diverging else 0.5) if bar else 0.06
-            _caption(figure, _words(saliency, photo, style, scale), below)
+            _caption(figure, words_of(saliency, photo, style, scale), below)
         with atomic_path(path) as temporary:
             figure.savefig(
-                temporary, bbox_inches="tight", pad_inches=0.03, dpi=300, metadata=_undated(path)
+                temporary, bbox_inches="tight", pad_inches=0.03, dpi=300, metadata=undated(path)
             )
 
 
@@ -66,7 +66,8 @@ def _colour_bar(figure: Figure, scale: Scale, opacity: float, ends: tuple[str, s
         spine.set_linewidth(0.4)
 
 
-def _words(saliency: SaliencyMap, photo: Image, style: Style, scale: Scale) -> list[str]:
+def words_of(saliency: SaliencyMap, photo: Image, style: Style, scale: Scale) -> list[str]:
+    """Return the lines of a caption."""
     titles = [file_name(saliency, photo), title(saliency), explained(saliency)]
     return [*titles, *notes(saliency, style, scale)]
 
@@ -77,5 +78,6 @@ def _caption(figure: Figure, text: list[str], below: float) -> None:
     figure.text(0, -below / height, wrapped, va="top", ha="left", parse_math=False)
 
 
-def _undated(path: Path) -> dict[str, Any]:
+def undated(path: Path) -> dict[str, Any]:
+    """Return the metadata that keeps the date out of a PDF or SVG."""
     return {"CreationDate": None} if path.suffix.lower() == ".pdf" else {"Date": None}

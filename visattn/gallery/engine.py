@@ -198,9 +198,10 @@ def _asks_for_target(model: Any, settings: MethodConfig) -> bool:
 
 def _request(method: MethodConfig, target: int | str | None, seed: int) -> Request:
     from visattn.explanation import Request
-    from visattn.methods import get_method
+    from visattn.methods import create_method, get_method
 
     kind = get_method(method.name)
     seeded = {"seed": seed} if "seed" in {each.name for each in fields(kind)} else {}
-    wanted = target if kind.class_specific else None
+    explains = create_method(method.name, **method.options).class_specific
+    wanted = target if explains else None
     return Request(method.name, target=wanted, options={**seeded, **method.options})

@@ -68,3 +68,13 @@ def variation(maps: torch.Tensor) -> torch.Tensor:
     flat = maps.flatten(1)
     deviation = flat.std(dim=1, correction=0)
     return deviation / flat.abs().mean(dim=1).clamp(min=torch.finfo(flat.dtype).tiny)
+
+
+def require_layer(layer: object) -> None:
+    """Raise `UnsupportedMethodError` unless ``layer`` is None, a name or a number."""
+    known = layer is None or isinstance(layer, (str, int))
+    if not known or isinstance(layer, bool):
+        raise UnsupportedMethodError(
+            f"layer={layer!r}: the dotted name of a gate module, a number in execution order "
+            "(negative from the end), or None for the last."
+        )

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from visattn.gates import Kind, gate_modules
 from visattn.models.state import undisturbed
+from visattn.observation.gate import Gate, Missed
+from visattn.observation.gate_observer import GateObserver
 from visattn.observation.observer import Observer
 from visattn.observation.other import Other
-
-GATES = frozenset(
-    {
-        "AttentionPool2d",
-        "AttentionPoolLatent",
-        "AttentionPoolPrr",
-        "BatNonLocalAttn",
-        "BilinearAttnTransform",
-        "CbamModule",
-        "CecaModule",
-        "CoordAttn",
-        "EcaModule",
-        "EffectiveSEModule",
-        "EfficientLocalAttn",
-        "GatherExcite",
-        "GlobalContext",
-        "LambdaLayer",
-        "LightCbamModule",
-        "NonLocalAttn",
-        "RotAttentionPool2d",
-        "SEBlock",
-        "SEModule",
-        "SEWithNorm",
-        "SelectiveKernel",
-        "SimPool1d",
-        "SimPool2d",
-        "SimpleCoordAttn",
-        "SplitAttn",
-        "SqueezeExcitation",
-        "SqueezeExcite",
-        "SqueezeExciteCl",
-        "StripAttn",
-    }
-)
 
 
 class Counted(NamedTuple):
@@ -58,11 +28,12 @@ class Counted(NamedTuple):
     mixed: bool
 
 
-class Gate(NamedTuple):
-    """A module that weighs channels, branches or positions."""
+class CountedGate(NamedTuple):
+    """A module of a registered gate class: its name, its class, and the kinds of gate it showed."""
 
     name: str
     kind: str
+    seen: tuple[Kind, ...]
 
 
 @dataclass(frozen=True)
@@ -72,13 +43,15 @@ class Census:
     Attributes:
         operations: its attention operations in execution order.
         others: attention-like code that is no attention operation.
-        gates: modules of the known gate classes.
+        gates: modules of the registered gate classes.
+        missed: what should have been seen in these and was not.
         unexplained: attention classes of which no instance contains anything of the above.
     """
 
     operations: tuple[Counted, ...]
     others: tuple[Other, ...]
-    gates: tuple[Gate, ...]
+    gates: tuple[CountedGate, ...]
+    missed: tuple[Missed, ...]
     unexplained: tuple[str, ...]
 
 
@@ -89,12 +62,13 @@ def census(module: nn.Module, inputs: torch.Tensor) -> Census:
     weights are believed to be what their operands say, and weights that were changed after their
     softmax are taken not to sum to one.
     """
-    with undisturbed(module), torch.no_grad(), Observer(module) as observer:
+    gating = GateObserver(module)
+    with undisturbed(module), torch.no_grad(), Observer(module) as observer, gating:
         module(inputs)
+    gating.require_batch(len(inputs))
     gates = tuple(
-        Gate(name, type(part).__name__)
-        for name, part in module.named_modules()
-        if type(part).__name__ in GATES
+        CountedGate(part.name, type(part.module).__name__, _kinds(part.name, gating.gates))
+        for part in gate_modules(module)
     )
     operations = tuple(
         Counted(op.name, op.shape, op.fused, op.normalizer, op.axis, op.mixing is not None)
@@ -105,7 +79,12 @@ def census(module: nn.Module, inputs: torch.Tensor) -> Census:
         *(other.name for other in observer.others),
         *(gate.name for gate in gates),
     ]
-    return Census(operations, tuple(observer.others), gates, _unexplained(module, known))
+    missed, unexplained = tuple(gating.missed), _unexplained(module, known)
+    return Census(operations, tuple(observer.others), gates, missed, unexplained)
+
+
+def _kinds(name: str, gates: Sequence[Gate]) -> tuple[Kind, ...]:
+    return tuple(gate.kind for gate in gates if gate.name == name)
 
 
 def _unexplained(module: nn.Module, known: list[str]) -> tuple[str, ...]:
