@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from visattn.explanation import explain
+    from visattn.gates import GateFamily, register_gate
     from visattn.geometry import Geometry
     from visattn.images import Image, load_image
     from visattn.inspection import inspect_model
@@ -42,6 +43,7 @@ _HOMES = {
     "AttentionRecord": "observation",
     "CaptureError": "errors",
     "ConfigError": "errors",
+    "GateFamily": "gates",
     "Geometry": "geometry",
     "Image": "images",
     "ImageError": "errors",
@@ -65,6 +67,7 @@ _HOMES = {
     "load_image": "images",
     "load_model": "models",
     "register_adapter": "adapters",
+    "register_gate": "gates",
     "with_test_time_registers": "registers",
 }
 
@@ -72,6 +75,7 @@ __all__ = [
     "AttentionRecord",
     "CaptureError",
     "ConfigError",
+    "GateFamily",
     "Geometry",
     "Image",
     "ImageError",
@@ -95,6 +99,7 @@ __all__ = [
     "load_image",
     "load_model",
     "register_adapter",
+    "register_gate",
     "with_test_time_registers",
 ]
 

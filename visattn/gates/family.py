@@ -27,6 +27,8 @@ class GateFamily:
             per image, channel and position (several factors in a row count as one gate);
             ``branch``: one per image, branch and channel, where the branches are stacked on axis 1;
             ``distribution``: a softmax over the positions of the input, with which they are pooled.
+        mixing: whether the distribution is instead that of two matrices, ``P x Q``, which mix the
+            rows and the columns of the input.
         bounds: lowest and highest value of its gates; None where they are not bounded.
         layout: ``channels_first`` for (batch, channel, row, col), ``channels_last`` for (batch,
             row, col, channel).
@@ -38,6 +40,7 @@ class GateFamily:
     family: ClassVar[str]
     classes: ClassVar[tuple[type[nn.Module] | tuple[str, str], ...]] = ()
     kinds: ClassVar[tuple[Kind, ...]] = ("channel",)
+    mixing: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
     layout: ClassVar[Literal["channels_first", "channels_last"]] = "channels_first"
     offset: ClassVar[float] = 0.0

@@ -30,6 +30,7 @@ from visattn.observation.gate_product import (
     read,
 )
 from visattn.observation.gate_tracing import (
+    MATRIX,
     MULTIPLY,
     PRODUCT,
     SOFTMAX,
@@ -37,6 +38,7 @@ from visattn.observation.gate_tracing import (
     follow,
     with_softmax,
 )
+from visattn.observation.operation import wide
 
 UNSEEN = "it ran, but no {kinds} gate was seen to multiply a feature map in its forward"
 
@@ -52,6 +54,7 @@ class Running:
         traces: what is known of tensors inside.
         seen: kinds of gate seen so far.
         product: the result of the last pointwise gate, which another factor may go on weighing.
+        rows: the matrix that has mixed the rows of the input, of families that mix.
     """
 
     part: GateModule
@@ -60,6 +63,7 @@ class Running:
     traces: Any = field(default_factory=WeakTensorKeyDictionary)
     seen: list[Kind] = field(default_factory=list)
     product: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
 
     @property
     def grid(self) -> Size | None:
@@ -272,6 +276,8 @@ class GateObserver(TorchFunctionMode):
         operands = [*call.pair, *call.args]
         known = [running.traces[o] for o in operands if is_tensor(o) and o in running.traces]
         values = [each.softmax for each in known if each.softmax is not None]
+        if running.part.family.mixing:
+            values = mixed(running, call)
         grid = running.grid
         if not values or grid is None:
             return
@@ -303,6 +309,24 @@ def _note_softmax(running: Running, call: Call) -> None:
     if value is not None:
         trace = running.traces[call.result]
         running.traces[call.result] = with_softmax(trace, value)
+
+
+def mixed(running: Running, call: Call) -> list[torch.Tensor]:
+    """Return what two matrices take from each position (batch, row, col), once both were seen.
+
+    ``mean_i P[i, k] * mean_j Q[l, j]``, mean over channels, of ``P x Q``.
+    """
+    left, right = call.pair
+    known = is_tensor(left) and is_tensor(right) and left.ndim == right.ndim == 4
+    if call.func not in MATRIX or not known:
+        return []
+    made = [each in running.traces and running.traces[each].squashed for each in (left, right)]
+    if made == [True, False]:
+        running.rows = wide(left.detach()).mean(dim=2)
+    elif made == [False, True] and running.rows is not None:
+        columns = wide(right.detach()).mean(dim=3)
+        return [torch.einsum("bci,bcj->bij", running.rows, columns) / columns.shape[1]]
+    return []
 
 
 def _in_forward_of(module: nn.Module) -> bool:

@@ -37,7 +37,8 @@ def named(names: str) -> frozenset[Callable[..., Any]]:
 
 
 MULTIPLY = named("mul mul_ multiply __mul__ __rmul__ __imul__")
-PRODUCT = MULTIPLY | named("matmul __matmul__ __rmatmul__ bmm einsum")
+MATRIX = named("matmul __matmul__ bmm")
+PRODUCT = MULTIPLY | MATRIX | named("__rmatmul__ einsum")
 SOFTMAX = named("softmax") | {torch.special.softmax}
 _SQUASH = SOFTMAX | named(
     "sigmoid sigmoid_ hardsigmoid hardsigmoid_ relu6 hardtanh hardtanh_ tanh tanh_ clamp clamp_ "
@@ -53,7 +54,8 @@ _SCALE = (
     | MULTIPLY
     | named(
         "add add_ __add__ __radd__ __iadd__ sub sub_ __sub__ __rsub__ rsub div div_ __truediv__ "
-        "interpolate upsample repeat repeat_interleave neg __neg__ sqrt pow __pow__ square"
+        "interpolate upsample cat concat repeat repeat_interleave neg __neg__ sqrt pow __pow__ "
+        "square"
     )
 )
 

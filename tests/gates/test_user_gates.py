@@ -1,0 +1,216 @@
+"""Gates that a user writes: one declaration, and they are captured and drawn."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gated import SIZE, images, randomised
+from torch import nn
+
+import visattn
+from visattn.gates import GATES, GateFamily, lookalikes, register_gate
+
+
+class BottleneckAttention(nn.Module):
+    """BAM (Park et al., BMVC 2018): ``F + F * M``, M of a channel and a spatial branch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = channels // 2
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1),
+        )  # fmt: skip
+        self.spatial = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=2, dilation=2), nn.ReLU(),
+            nn.Conv2d(hidden, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = torch.sigmoid(self.channel(x).expand_as(x) + self.spatial(x).expand_as(x))
+        return x + x * weights
+
+
+class ResidualAttention(nn.Module):
+    """Residual attention (Wang et al., CVPR 2017): ``(1 + M) * T``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(channels, channels, 3, padding=1)
+        self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(channels, channels, 3, padding=1))
+        self.up = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grown = nn.functional.interpolate(self.down(x), size=x.shape[-2:], mode="bilinear")
+        mask = torch.sigmoid(self.up(grown))
+        return (1 + mask) * self.trunk(x)
+
+
+class BothInOne(nn.Module):
+    """CBAM in one forward: a channel gate, then a spatial one, in place."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc, self.conv = nn.Conv2d(channels, channels, 1), nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * self.fc(x.mean((2, 3), keepdim=True)).sigmoid()
+        pooled = torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], dim=1)
+        y *= self.conv(pooled).sigmoid()
+        return y
+
+
+class Bam(GateFamily):
+    family = "bam"
+    classes = (BottleneckAttention,)
+    kinds = ("pointwise",)
+    paper = "Park et al., BMVC 2018"
+
+
+class Residual(GateFamily):
+    family = "residual_attention"
+    classes = (ResidualAttention,)
+    kinds = ("pointwise",)
+    offset = 1.0
+    paper = "Wang et al., CVPR 2017"
+
+
+class Both(GateFamily):
+    family = "both"
+    classes = (BothInOne,)
+    kinds = ("channel", "spatial")
+
+
+class Net(nn.Module):
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.BatchNorm2d(8), nn.ReLU())
+        self.attention = kind(8)  # type: ignore[call-arg]
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.avgpool(self.attention(self.stem(x))).flatten(1))
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    families = (Bam, Residual, Both)
+    for each in families:
+        register_gate(each.family)(each)
+    yield
+    for each in families:
+        GATES.withdraw(each.family)
+
+
+def net(kind: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(1)
+    return randomised(Net(kind)).double()
+
+
+def seen_inside(module: nn.Module, x: torch.Tensor, part: str) -> torch.Tensor:
+    """Return the output of a part."""
+    found: list[torch.Tensor] = []
+    handle = module.get_submodule(part).register_forward_hook(lambda *a: found.append(a[2]))
+    with torch.no_grad():
+        module(x)
+    handle.remove()
+    return found[0]
+
+
+def test_bam_is_captured_and_drawn() -> None:
+    module, x = net(BottleneckAttention), images().double()
+    record = visattn.capture(visattn.load_model(module, image_size=SIZE), x)
+    (gate,) = record.gates
+    parts = [seen_inside(module, x, f"attention.{name}") for name in ("channel", "spatial")]
+    mask = torch.sigmoid(parts[0] + parts[1])
+    torch.testing.assert_close(gate.value, mask)
+    found = visattn.explain(visattn.load_model(module, image_size=SIZE), x, method="spatial_gate")
+    np.testing.assert_allclose(found[1].grid, mask.mean(dim=1)[1], rtol=1e-5)
+
+
+def test_the_mask_of_residual_attention_is_drawn_and_not_one_plus_it() -> None:
+    module, x = net(ResidualAttention), images().double()
+    (gate,) = visattn.capture(visattn.load_model(module, image_size=SIZE), x).gates
+    torch.testing.assert_close(gate.value, seen_inside(module, x, "attention.up").sigmoid())
+    assert gate.kind == "pointwise"
+
+
+def test_two_gates_in_one_forward_even_in_place() -> None:
+    module, x = net(BothInOne), images().double()
+    with torch.no_grad():
+        before = module(x)
+    record = visattn.capture(visattn.load_model(module, image_size=SIZE), x)
+    assert torch.equal(record.outputs, before)
+    assert [(g.name, g.kind) for g in record.gates] == [
+        ("attention", "channel"), ("attention", "spatial"),
+    ]  # fmt: skip
+    torch.testing.assert_close(
+        record.gates[1].value, seen_inside(module, x, "attention.conv").sigmoid()[:, 0]
+    )
+    energy = seen_inside(module, x, "stem").abs().mean(dim=(2, 3))
+    assert record.gates[0].energy is not None
+    torch.testing.assert_close(record.gates[0].energy, energy)
+    torch.testing.assert_close(record.gates[1].energy, energy * record.gates[0].value)
+
+
+def test_a_gate_that_is_not_seen_is_missed_by_name() -> None:
+    module = net(BottleneckAttention)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    module.attention.forward = forward  # type: ignore[method-assign, assignment]
+    model = visattn.load_model(module, image_size=SIZE)
+    with pytest.raises(visattn.CaptureError, match=r"attention \(BottleneckAttention\): it ran"):
+        visattn.explain(model, images().double(), method="spatial_gate")
+    report = visattn.inspect_model(model)
+    assert "missed: attention (BottleneckAttention): it ran, but no pointwise gate" in str(report)
+
+
+def test_a_class_of_the_same_name_is_named_and_nothing_is_claimed_of_it() -> None:
+    module = net(BothInOne)
+    module.attention.__class__ = type("BothInOne", (nn.Module,), {"forward": BothInOne.forward})
+    assert list(lookalikes(module)) == ["attention"]
+    model = visattn.load_model(module, image_size=SIZE)
+    with pytest.raises(visattn.UnsupportedMethodError, match="no gates at all"):
+        visattn.explain(model, images().double(), method="spatial_gate")
+    assert "not registered: attention" in str(visattn.inspect_model(model))
+
+
+def test_a_scripted_copy_is_found_by_the_name_of_the_original() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls scripting old
+        scripted = torch.jit.script(BothInOne(8))
+    assert list(lookalikes(nn.ModuleDict({"attention": scripted}))) == ["attention"]
+
+
+def test_two_families_that_claim_one_class_are_an_error() -> None:
+    class Again(Bam):
+        family = "again"
+
+    register_gate("again")(Again)
+    try:
+        with pytest.raises(visattn.ModelError, match="claimed by gate families: again, bam"):
+            visattn.capture(net(BottleneckAttention), images().double())
+    finally:
+        GATES.withdraw("again")
+
+
+def test_a_map_without_the_gate_of_a_module_says_so() -> None:
+    module: Any = nn.Sequential()
+    module.stem = net(BothInOne).stem
+    for name in ("one", "two"):
+        module.add_module(name, net(BothInOne).attention)
+    module.two.forward = lambda x: x
+    module.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+    module.add_module("flat", nn.Flatten())
+    model = visattn.load_model(module.double().eval(), image_size=SIZE)
+    (found,) = visattn.explain(model, images(1).double(), method="spatial_gate")
+    assert found.provenance["layers"] == ["one"]
+    assert any("two (BothInOne)" in each and "without it" in each for each in found.warnings)
