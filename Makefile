@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint bench sweep coverage methods evidence picture clean
+.PHONY: help venv demo test lint bench sweep coverage methods evidence reference train picture clean
 
 help:
 	@echo "make demo     gallery of the sample photos in out/demo/"
@@ -14,6 +14,8 @@ help:
 	@echo "make coverage the page docs/coverage.md, from the sweep"
 	@echo "make methods  the table in docs/methods.md, from what methods declare"
 	@echo "make evidence the tables in docs/evidence.md (hours)"
+	@echo "make reference the tables in docs/reference_models.md, with known evidence (an hour)"
+	@echo "make train    the weights in data/reference (less than half an hour each)"
 	@echo "make venv     the environment alone"
 	@echo "make picture  the picture of the README"
 
@@ -57,8 +59,18 @@ evidence: venv
 	$(BIN)/python scripts/measure_methods.py
 	$(BIN)/python scripts/write_evidence.py
 
+reference: venv
+	$(BIN)/python scripts/measure_reference.py
+	$(BIN)/python scripts/write_reference.py
+
+train: venv
+	$(BIN)/python scripts/train_reference_models.py vit
+	$(BIN)/python scripts/train_reference_models.py cbam
+	$(BIN)/python scripts/train_reference_models.py cbam --watermark --steps 600 --out out/reference
+
 picture: venv
 	$(BIN)/python scripts/draw_readme_picture.py
+	$(BIN)/python scripts/draw_planted_picture.py
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

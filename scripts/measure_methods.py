@@ -30,7 +30,7 @@ STEPS = 16
 PHOTOS = ("astronaut", "cameraman", "cat", "coffee", "retina", "rocket")
 CONFIDENT = 0.25  # below that the classifier does not know what the photo alone shows
 
-# Methods of many passes, with fewer of them than by default and on fewer mosaics.
+# Methods of many passes: fewer of them than by default, on fewer mosaics and on whole photos only.
 EXPENSIVE: Mapping[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 20},
     "smoothgrad": {"samples": 10},
@@ -38,13 +38,14 @@ EXPENSIVE: Mapping[str, dict[str, Any]] = {
     "occlusion": {},
     "kernel_shap": {"samples": 200},
     "lime": {"samples": 200},
-    "rise": {"masks": 500},
+    "rise": {"masks": 250},
     "vit_cx": {},
     "scorecam": {},
     "ablationcam": {},
     "bth": {},
     "btt": {},
     "tam": {},
+    "flow": {},
 }
 GAMMA = {"gamma_linear": 0.25, "gamma_convolution": 0.25}
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -76,7 +77,7 @@ class Setting:
         tile: side of a tile in pixels; the mosaic is twice as large.
         unit: side of what is removed at once in deletion and insertion.
         many: mosaics, four maps each.
-        few: mosaics for methods of many passes.
+        few: mosaics for methods of many passes, which come last.
     """
 
     model: str
@@ -87,7 +88,7 @@ class Setting:
 
 
 SETTINGS = {
-    "dinov2": Setting("packaged:dinov2_small", 112, 14, 8, 3),
+    "dinov2": Setting("packaged:dinov2_small", 112, 14, 8, 2),
     "lite0": Setting("packaged:efficientnet_lite0", 224, 16, 6, 2),
 }
 
@@ -150,7 +151,8 @@ class Bench:
         self, label: str, method: str, options: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
         for name in self.names:
-            for crop, image in enumerate((load_image(name), centre(load_image(name)))):
+            views = (load_image(name), centre(load_image(name)))
+            for crop, image in enumerate(views[:1] if method in EXPENSIVE else views):
                 prepared = self.mosaic.prepare(image)
                 tensor = prepared.tensor.to(self.mosaic.dtype)
                 target = None if self.mosaic.has_classifier else "embedding"
@@ -199,6 +201,7 @@ def configurations(chosen: list[str]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return method and options by label: every method, and variants that are worth a line."""
     found = {name: (name, dict(EXPENSIVE.get(name, {}))) for name in list_methods()}
     found |= VARIANTS
+    found = dict(sorted(found.items(), key=lambda item: item[1][0] in EXPENSIVE))
     unknown = [label for label in chosen if label not in found]
     if unknown:
         raise SystemExit(f"{', '.join(unknown)}: not among {', '.join(found)}")

@@ -16,7 +16,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,39 +44,57 @@ class Recipe:
 
     Attributes:
         steps: of `BATCH` scenes, none of which is seen twice.
-        rate: highest learning rate; linear warm-up, then a cosine to zero.
-        decay: weight decay of AdamW.
+        rate: highest learning rate of AdamW; linear warm-up, then a cosine to zero.
+        start: what comes before the mixture of scenes: share of the steps, difficulty, and whether
+            every scene has one object alone.
+        second: decay of AdamW's second moment.
+        decay: weight decay of AdamW, of matrices only.
     """
 
     steps: int
     rate: float
+    start: tuple[tuple[float, str, bool], ...]
+    second: float
     decay: float = 0.05
 
 
-RECIPES = {"vit": Recipe(2400, 1e-3), "cbam": Recipe(2000, 3e-3)}
+RECIPES = {
+    "vit": Recipe(2000, 2e-3, ((0.1, "large", True), (0.2, "easy", True)), 0.95),
+    "cbam": Recipe(2000, 3e-3, ((0.25, "easy", False),), 0.999),
+}
 
 
 class Stream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Training scenes by number, with the share of each class as target.
 
-    The first fifth shows one large object alone, the second fifth easy scenes. After that two of
-    ten scenes are easy, seven default and one is hard, and of ten scenes seven have one object, two
-    have two and one has none: objects of one scene share the target evenly, and a scene without
-    evidence is evenly of all classes. With a watermark every scene has one mark and one object.
+    After the recipe's start two of ten scenes are easy, seven default and one is hard. Of ten
+    scenes seven have one object, two have two and one has none: objects of one scene share the
+    target evenly, and a scene without evidence is evenly of all classes. With a watermark every
+    scene has one mark and one object.
     """
 
-    def __init__(self, count: int, watermark: bool, seed: int) -> None:
-        self.count, self.watermark, self.seed = count, watermark, seed
+    def __init__(self, recipe: Recipe, watermark: bool, seed: int) -> None:
+        self.recipe, self.watermark, self.seed = recipe, watermark, seed
 
     def __len__(self) -> int:
-        return self.count
+        return self.recipe.steps * BATCH
+
+    def stage(self, index: int) -> tuple[str | Difficulty, int]:
+        """Return difficulty and number of objects of a scene."""
+        end = 0.0
+        for share, level, alone in self.recipe.start:
+            end += share
+            if index < round(end * len(self)):
+                objects = 1 if alone else OBJECTS[index % 10]
+                return (LARGE if level == "large" else level), objects
+        return MIXTURE[index // 10 % 10], OBJECTS[index % 10]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        part = 5 * index // self.count
+        difficulty, objects = self.stage(index)
         planted = PlantedEvidence(
-            difficulty=(LARGE, "easy")[part] if part < 2 else MIXTURE[index // 10 % 10],
+            difficulty=difficulty,
             size=SIDE,
-            objects=1 if self.watermark or part < 2 else OBJECTS[index % 10],
+            objects=1 if self.watermark else objects,
             watermark=self.watermark,
             training=True,
             seed=self.seed,
@@ -96,9 +114,10 @@ def prepared(images: torch.Tensor) -> torch.Tensor:
 def train(name: str, recipe: Recipe, watermark: bool, seed: int) -> Any:
     torch.manual_seed(seed)
     module = architecture(name)
-    optimizer = torch.optim.AdamW(_groups(module, recipe.decay), lr=recipe.rate, betas=(0.9, 0.95))
+    groups, betas = _groups(module, recipe.decay), (0.9, recipe.second)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=betas)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
-    loader = DataLoader(Stream(recipe.steps * BATCH, watermark, seed), BATCH, num_workers=WORKERS)
+    loader = DataLoader(Stream(recipe, watermark, seed), BATCH, num_workers=WORKERS)
     average, start = 0.0, time.perf_counter()
     for step, (images, targets) in enumerate(loader):
         loss = torch.nn.functional.cross_entropy(module(prepared(images)), targets)
@@ -194,7 +213,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     recipe = RECIPES[arguments.model]
     if arguments.steps is not None:
-        recipe = Recipe(arguments.steps, recipe.rate, recipe.decay)
+        recipe = replace(recipe, steps=arguments.steps)
     start = time.perf_counter()
     module = train(arguments.model, recipe, arguments.watermark, arguments.seed)
     minutes = (time.perf_counter() - start) / 60

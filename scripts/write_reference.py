@@ -1,11 +1,14 @@
-"""Write the tables of docs/reference_models.md from what `scripts/measure_reference.py` scored."""
+"""Write the tables of docs/reference_models.md and of the model card.
+
+From what `scripts/measure_reference.py` scored and `scripts/train_reference_models.py` wrote down.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,26 @@ from visattn.methods import get_method
 Line = Mapping[str, Any]
 Places = Mapping[tuple[int, int], float]
 ROOT = Path(__file__).parent.parent
+TRAINING: Mapping[str, Callable[[Any], str]] = {
+    "scenes": lambda facts: f"{facts['recipe']['steps'] * facts['recipe']['batch']:,}",
+    "highest rate": lambda facts: f"{facts['recipe']['rate']:g}",
+    "seed": lambda facts: str(facts["recipe"]["seed"]),
+    "parameters": lambda facts: f"{facts['parameters']:,}",
+    "file": lambda facts: f"{facts['bytes'] / 2**20:.1f} MB",
+    "time": lambda facts: f"{facts['minutes']:g} minutes, {facts['threads']} thread",
+    "versions": lambda facts: ", ".join(" ".join(pair) for pair in facts["versions"].items()),
+}
+ACCURACY: Mapping[str, Callable[[Any], str]] = {
+    title: lambda facts, key=key: f"{facts['accuracy'][key]:.3f}"  # type: ignore[misc]
+    for title, key in {
+        "default": "default",
+        "easy": "easy",
+        "hard": "hard",
+        "default, evidence painted over": "evidence painted over",
+        "default, distractors painted over": "distractors painted over",
+        "default, two objects": "two objects",
+    }.items()
+}
 HEAD = (
     "| method | energy (95 %) | more than the best control by (95 %, paired) | beats it | pointing "
     "| rank accuracy | distractor mass | own object | maps |\n|---|---|---|---|---|---|---|---|---|"
@@ -37,7 +60,24 @@ def main() -> int:
     for name in SETTINGS:
         page = replaced(page, f"table of {name}", section(name, lines))
     arguments.out.write_text(page, encoding="utf-8")
+    write_card(ROOT / "data" / "reference")
     return 0
+
+
+def write_card(folder: Path) -> None:
+    """Fill in the tables of the model card from the JSON files beside it."""
+    card = folder / "README.md"
+    known = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    page = card.read_text(encoding="utf-8")
+    page = replaced(page, "facts", table(known, TRAINING))
+    page = replaced(page, "accuracy", table(known, ACCURACY))
+    card.write_text(page, encoding="utf-8")
+
+
+def table(models: Mapping[str, Any], rows: Mapping[str, Callable[[Any], str]]) -> str:
+    lines = [["", *(f"`reference:{name}`" for name in models)], ["---"] * (len(models) + 1)]
+    lines += [[title, *(cell(facts) for facts in models.values())] for title, cell in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def section(setting: str, lines: Sequence[Line]) -> str:
