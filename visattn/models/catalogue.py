@@ -9,9 +9,10 @@ from importlib.util import find_spec
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of known models that match a shell pattern.
 
-    Packaged models, timm's architectures, torchvision's classifiers, and, for a pattern that begins
-    with ``open_clip:``, the models and weights of open_clip where it is installed. Models of
-    transformers live on the hub and in folders: ``hf:org/name`` or ``hf:./folder``.
+    Packaged and reference models, timm's architectures, torchvision's classifiers, and, for a
+    pattern that begins with ``open_clip:``, the models and weights of open_clip where it is
+    installed. Models of transformers live on the hub and in folders: ``hf:org/name`` or
+    ``hf:./folder``.
     """
     return [name for name in _known(pattern) if fnmatchcase(name, pattern)]
 
@@ -23,9 +24,11 @@ def _known(pattern: str) -> list[str]:
     from torchvision import models
 
     from visattn.models.packaged import PACKAGED
+    from visattn.models.reference import REFERENCE
 
     return [
         *(f"packaged:{name}" for name in sorted(PACKAGED)),
+        *(f"reference:{name}" for name in REFERENCE),
         *timm.list_models(),
         *(f"torchvision:{name}" for name in models.list_models(module=models)),
     ]

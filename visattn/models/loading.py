@@ -78,7 +78,8 @@ def load_model(
 
     Args:
         spec: ``vit_small_patch16_224`` or ``timm:...`` (timm), ``packaged:dinov2_small``,
-            ``packaged:efficientnet_lite0``, ``torchvision:vit_b_16`` or ``torchvision:name/TAG``,
+            ``packaged:efficientnet_lite0``, ``reference:vit``, ``reference:cbam`` (small networks
+            with known evidence, shipped), ``torchvision:vit_b_16`` or ``torchvision:name/TAG``,
             ``hf:org/name`` or ``hf:./folder`` (transformers), ``open_clip:ViT-B-16/tag`` or
             ``open_clip:./folder``; or an ``nn.Module``, which keeps its weights, device and dtype.
             Parallel and compiled wrappers are taken off it. Of models with an image and a text
