@@ -14,4 +14,5 @@ class Csatv2Block(GateFamily):
     classes = (("timm.models.csatv2", "Block"),)
     kinds = ("spatial",)
     bounds = None
+    telling = False  # half of all models have a class called Block
     paper = "MLPA Lab, unpublished (timm 1.0.31)"

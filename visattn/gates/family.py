@@ -34,6 +34,7 @@ class GateFamily:
             row, col, channel).
         offset: what the class adds to the gate before it multiplies: 1 where it computes
             ``(1 + M) * x``, so that M is what is recorded and drawn.
+        telling: whether a class elsewhere with one of these names is likely to be a gate, too.
         paper: authors, venue, year.
     """
 
@@ -44,6 +45,7 @@ class GateFamily:
     bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
     layout: ClassVar[Literal["channels_first", "channels_last"]] = "channels_first"
     offset: ClassVar[float] = 0.0
+    telling: ClassVar[bool] = True
     paper: ClassVar[str] = ""
 
     @classmethod

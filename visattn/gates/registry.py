@@ -34,7 +34,8 @@ def lookalikes(module: nn.Module) -> dict[str, str]:
 
     Scripted copies, and classes of other libraries with the same name: nothing is observed in them.
     """
-    pairs = [each for name in GATES.names() for each in GATES.get(name).classes]
+    telling = [family for family in map(GATES.get, GATES.names()) if family.telling]
+    pairs = [each for family in telling for each in family.classes]
     known = {each[1] if isinstance(each, tuple) else each.__name__ for each in pairs}
     gates = {part.name for part in gate_modules(module)}
     return {
