@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ def page(lines: Iterable[Line]) -> str:
             "",
             *(f"- `{name}`" for name in ADAPTERS.names() if name.startswith(LIBRARIES)),
             "",
+            "## Gates",
+            "",
+            *gates(every),
+            "",
         ]
     )
 
@@ -129,8 +133,27 @@ def total(every: list[Line]) -> str:
     return (
         f"{len(every)} architectures: {len(attending)} with attention operations, of which "
         f"{len(fits)} fit and {len(refused)} refuse the walk; without an adapter: "
-        f"{', '.join(homeless) or 'none'}. Channel or spatial gates were seen in {len(gated)}."
+        f"{', '.join(homeless) or 'none'}. {len(gated)} have modules of a gate class."
     )
+
+
+def gates(every: list[Line]) -> list[str]:
+    """Say in which architectures gates were seen, and which modules hid theirs."""
+    gated = [line for line in every if line["gates"]]
+    hidden = [f"{line['architecture']} ({line['missed'][0]})" for line in gated if line["missed"]]
+    modules = Counter[str]()
+    architectures = Counter[str]()
+    for line in gated:
+        modules.update(line["gates"])
+        architectures.update(line["gates"].keys())
+    words = (
+        f"{len(gated)} architectures have {modules.total()} modules of registered gate classes "
+        f"(docs/gates.md). In {len(gated) - len(hidden)} of them every module showed every gate "
+        f"that its class declares; missed: {'; '.join(hidden) or 'none'}."
+    )
+    heads = ["| class | architectures | modules |", "|---|---|---|"]
+    rows = [f"| `{kind}` | {architectures[kind]} | {modules[kind]} |" for kind in sorted(modules)]
+    return [words, "", *heads, *rows]
 
 
 def alone(name: str, found: list[Line]) -> str:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 import visattn
 from visattn.adapters import ADAPTERS
 from visattn.cli.app import build
+from visattn.gates import GATES
 from visattn.methods import get_method, list_methods
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +48,25 @@ def test_the_example_of_an_adapter_runs() -> None:
         assert all((found.grid > 0).any() for found in names["maps"])
     finally:
         ADAPTERS.withdraw("my_net")
+
+
+def test_the_examples_of_gates_run() -> None:
+    page = (ROOT / "docs" / "gates.md").read_text(encoding="utf-8")
+    capture, own = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(capture, names)  # noqa: S102  the page's own code
+    gate = names["gate"]
+    said = re.search(r"gate\.axes  # (.*)$", capture, flags=re.MULTILINE)
+    assert said is not None
+    assert repr((gate.name, gate.kind, gate.axes)) == said[1].replace('"', "'")
+    assert gate.gradient.shape == gate.outputs.shape == gate.inputs.shape
+    try:
+        exec(own, names)  # noqa: S102
+        assert names["record"].gates[0].name == "bam"
+        assert names["record"].gates[0].value.shape == (2, 16, 8, 12)
+        assert [found.grid.shape for found in names["maps"]] == [(8, 12), (8, 12)]
+    finally:
+        GATES.withdraw("bam")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
