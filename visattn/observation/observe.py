@@ -17,7 +17,8 @@ from visattn.models.state import undisturbed
 from visattn.observation.activation import Activation, reading
 from visattn.observation.batch_norm import SoundBatchNorm
 from visattn.observation.gate import Gate, Keep, Missed
-from visattn.observation.gate_observer import GateObserver, LiveGate
+from visattn.observation.gate_keeping import LiveGate
+from visattn.observation.gate_observer import GateObserver
 from visattn.observation.observer import Observer
 from visattn.observation.operation import AttentionOperation
 from visattn.observation.other import Other
