@@ -51,7 +51,13 @@ class GateFamily:
     @classmethod
     def matches(cls, module: nn.Module) -> bool:
         """Return whether ``module`` is of one of the classes, without importing a library."""
-        return any(isinstance(module, _loaded(each)) for each in cls.classes)
+        return isinstance(module, cls.loaded())
+
+    @classmethod
+    def loaded(cls) -> tuple[type, ...]:
+        """Return those of the classes whose library is loaded."""
+        found = (_loaded(each) for each in cls.classes)
+        return tuple(each for each in found if each is not None)
 
     @classmethod
     def kinds_of(cls, module: nn.Module) -> tuple[Kind, ...]:
@@ -76,10 +82,10 @@ class GateModule(NamedTuple):
     kinds: tuple[Kind, ...]
 
 
-def _loaded(known: type[nn.Module] | tuple[str, str]) -> type | tuple[()]:
-    """Return a class, or nothing where the library that defines it is not loaded."""
+def _loaded(known: type[nn.Module] | tuple[str, str]) -> type | None:
+    """Return a class, or None where the library that defines it is not loaded."""
     if isinstance(known, type):
         return known
     home, name = known
-    found = getattr(sys.modules.get(home), name, ())
-    return found if isinstance(found, type) else ()
+    found = getattr(sys.modules.get(home), name, None)
+    return found if isinstance(found, type) else None

@@ -107,7 +107,10 @@ def channels_first(tensor: torch.Tensor, layout: str) -> torch.Tensor:
 
 def energy(feature_map: torch.Tensor) -> torch.Tensor:
     """Return ``mean_hw |x|``, without rows and columns."""
-    return wide(feature_map.detach()).abs().mean(dim=(-2, -1))
+    x = feature_map.detach()
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    total: torch.Tensor = torch.linalg.vector_norm(x, 1, dim=(-2, -1), dtype=dtype)
+    return total / (x.shape[-2] * x.shape[-1])
 
 
 def merged(feature_map: torch.Tensor) -> torch.Tensor:
