@@ -13,7 +13,8 @@ from visattn.images import Size
 from visattn.methods.gating import CONSTANT, variation
 from visattn.models import Model
 from visattn.models.inputs import prepare_all
-from visattn.observation import Gate, Missed, record_pass
+from visattn.observation import AttentionRecord, Gate, Missed, record_pass, wide
+from visattn.observation.gate_ablation import ablated
 
 BATCH_SIZE = 8
 DEAD, SATURATED = 0.01, 0.99
@@ -38,6 +39,9 @@ class GateRow:
         dead: share of channels (positions of a spatial gate) below 0.01 on all images; None for
             distributions and gates without bounds.
         saturated: share of those above 0.99 on all images, or None.
+        change: by how much the outputs change when the gate is replaced by its mean,
+            ``|y - y'| / |y|``, mean over images; None where that was not asked, and for
+            distributions.
     """
 
     name: str
@@ -51,6 +55,7 @@ class GateRow:
     constant: float | None
     dead: float | None
     saturated: float | None
+    change: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class _Sums:
     spatial: float = 0.0
     constant: int = 0
     count: int = 0
+    change: float = 0.0
+    ablations: int = 0
     highest: list[torch.Tensor] = field(default_factory=list)
     lowest: list[torch.Tensor] = field(default_factory=list)
 
@@ -96,6 +103,16 @@ class _Sums:
         self.highest = [torch.stack([*self.highest, units.amax(dim=(0, 2))]).amax(dim=0)]
         self.lowest = [torch.stack([*self.lowest, units.amin(dim=(0, 2))]).amin(dim=0)]
 
+    def ablate(self, model: Model, record: AttentionRecord, gate: Gate) -> None:
+        """Run the model with the mean of the gate in its place."""
+        if gate.kind == "distribution":
+            return
+        outputs = wide(record.outputs).flatten(1)
+        apart = wide(ablated(model.module, record.inputs, gate)).flatten(1) - outputs
+        size = outputs.norm(dim=1).clamp(min=torch.finfo(outputs.dtype).tiny)
+        self.change += float((apart.norm(dim=1) / size).sum())
+        self.ablations += len(outputs)
+
     def row(self) -> GateRow:
         gate, count = self.gate, self.count
         bounded = gate.bounds is not None and gate.kind != "distribution"
@@ -112,14 +129,15 @@ class _Sums:
             self.constant / count if placed else None,
             float((self.highest[0] < DEAD).double().mean()) if bounded else None,
             float((self.lowest[0] > SATURATED).double().mean()) if bounded else None,
+            self.change / self.ablations if self.ablations else None,
         )
 
 
-def gate_report(model: Model, images: Any) -> GateReport:
+def gate_report(model: Model, images: Any, *, ablate: bool = False) -> GateReport:
     """Return the statistics of every gate of a model over ``images``, a batch at a time.
 
-    ``images`` as for `visattn.explain`. One forward pass per image; memory does not grow with
-    their number.
+    ``images`` as for `visattn.explain`. One forward pass per image, with ``ablate`` one more for
+    each gate; memory does not grow with their number.
     """
     sums: dict[tuple[str, Kind], _Sums] = {}
     missed: dict[str, Missed] = {}
@@ -128,7 +146,10 @@ def gate_report(model: Model, images: Any) -> GateReport:
         record = record_pass(model, prepare_all(model, batch), attention=False, gates=True).record
         count += record.batch
         for gate in record.gates:
-            sums.setdefault((gate.name, gate.kind), _Sums(gate)).add(gate)
+            known = sums.setdefault((gate.name, gate.kind), _Sums(gate))
+            known.add(gate)
+            if ablate:
+                known.ablate(model, record, gate)
         missed |= {each.name: each for each in record.missed}
     named = tuple(f"{name} ({kind})" for name, kind in lookalikes(model.module).items())
     rows = tuple(each.row() for each in sums.values())
@@ -164,4 +185,6 @@ def _line(row: GateRow, width: int) -> str:
         parts.append(f"constant{share}")
     if row.dead is not None and row.saturated is not None:
         parts.append(f"dead {row.dead:.1%}, saturated {row.saturated:.1%}")
+    if row.change is not None:
+        parts.append(f"output change without it {row.change:.1%}")
     return ", ".join(parts)

@@ -97,13 +97,19 @@ class Report:
 
 
 def inspect_model(
-    model: Model | nn.Module | str, *, size: Size | None = None, images: Any = None
+    model: Model | nn.Module | str,
+    *,
+    size: Size | None = None,
+    images: Any = None,
+    ablate: bool = False,
 ) -> Report:
     """Run one pass of a model on noise and report what was observed and what applies.
 
     Attention sinks, high-norm tokens and gates are counted on ``images``, given as for
     `visattn.explain` or a folder, or on the noise, where they say little about photographs.
     ``size``, height and width of the input, is needed only for modules that do not declare one.
+    With ``ablate`` each gate is also replaced by its mean, one pass per gate and image, to see
+    whether the outputs change.
     """
     images = _listed(images)
     known = model if isinstance(model, Model) else load_model(model)
@@ -120,7 +126,7 @@ def inspect_model(
         outliers=_outliers(known, noise if images is None else images),
         methods={name: get_method(name)().refusal(known.adapter, side) for name in list_methods()},
         on_images=images is not None,
-        gates=gate_report(known, noise if images is None else images),
+        gates=gate_report(known, noise if images is None else images, ablate=ablate),
     )
 
 

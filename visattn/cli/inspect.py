@@ -21,6 +21,9 @@ def command(
         typer.Option(help="Photo on which artefact tokens and gates are counted."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of such photos.")] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Replace each gate by its mean: one pass per gate.")
+    ] = False,
 ) -> None:
     """Show a model's layers, tokens, gates and applicable methods, and prove the capture."""
     if image and images:
@@ -31,4 +34,4 @@ def command(
     loaded = load_model(
         model, weights=weights_of(weights), image_size=size_of(image_size), device=device
     )
-    typer.echo(str(inspect_model(loaded, images=images or image or None)))
+    typer.echo(str(inspect_model(loaded, images=images or image or None, ablate=ablate)))
