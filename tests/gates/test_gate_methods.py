@@ -237,3 +237,12 @@ def test_a_gate_that_the_score_does_not_read_is_refused() -> None:
     model = visattn.load_model(Cut(), image_size=SIZE)
     with pytest.raises(visattn.UnsupportedMethodError, match=r"net\.layer4\.0\.se"):
         visattn.explain(model, images(1), method="gate_weighted", target=0)
+
+
+def test_a_gallery_asks_no_target_of_a_method_without_gradient() -> None:
+    from visattn.gallery import engine
+    from visattn.gallery.config import MethodConfig
+
+    for gradient, target in ((True, 3), (False, None)):
+        settings = MethodConfig(name="gate_weighted", options={"gradient": gradient})
+        assert engine._request(settings, 3, 0).target == target
