@@ -62,10 +62,10 @@ class Reading(NamedTuple):
     @property
     def value(self) -> torch.Tensor:
         """The gate with the axes of its kind, in float32 or wider."""
-        gate = wide(self.gate.detach())
+        gate = self.gate.detach()
         if self.kind in ("channel", "branch"):
-            return gate[..., 0, 0].clone()
-        return gate[:, 0].clone() if self.kind == "spatial" else gate
+            return wide(gate[..., 0, 0].clone())
+        return wide(gate[:, 0].clone() if self.kind == "spatial" else gate)
 
 
 def read(
