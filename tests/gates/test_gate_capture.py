@@ -133,3 +133,14 @@ def test_a_module_that_runs_twice_is_numbered() -> None:
 
     record = visattn.capture(visattn.load_model(Twice(), image_size=SIZE), images())
     assert [gate.name for gate in record.gates] == ["se", "se#2"]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"])
+def test_torchvisions_squeeze_and_excitation_is_seen(name: str) -> None:
+    model = visattn.load_model(f"torchvision:{name}", weights=None, image_size=SIZE)
+    record = visattn.capture(model, images(1))
+    names = [part.name for part in gate_modules(model.module)]
+    assert len(names) > 5
+    assert [gate.name for gate in record.gates] == names
+    assert {gate.kind for gate in record.gates} == {"channel"}
+    assert record.missed == ()
