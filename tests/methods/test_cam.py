@@ -688,3 +688,49 @@ def test_the_trained_network_agrees_with_the_loops(lite0: Model, mosaic: np.ndar
             torch.from_numpy(values)[None].float(), torch.from_numpy(gradient)[None].float()
         )
         assert_agree(found[0], right(values, gradient), 1e-5)
+
+
+OVERWRITTEN = ("layer1.0.bn1", "layer2.0.se", "layer2.0.bn2", "layer2.0")
+
+
+def overwriting(inplace: bool) -> Model:
+    """A network whose residual sums and activations overwrite what the layer before returned."""
+    from timm.models.resnet import BasicBlock, ResNet
+
+    torch.manual_seed(0)
+    module = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=5, channels=(8, 12, 16, 24),
+                    block_args={"attn_layer": "se"})  # fmt: skip
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias)
+        if hasattr(part, "inplace"):
+            part.inplace = inplace
+    for stage in (module.layer1, module.layer2, module.layer3, module.layer4):
+        for block in stage:
+            block.forward = lambda x, block=block: residual(block, x, inplace)
+    return visattn.load_model(module.eval(), image_size=64)
+
+
+def residual(block: Any, x: torch.Tensor, inplace: bool) -> torch.Tensor:
+    inner = block.bn2(block.conv2(block.act1(block.bn1(block.conv1(x)))))
+    inner = inner if block.se is None else block.se(inner)
+    short = x if block.downsample is None else block.downsample(x)
+    return block.act2(inner.add_(short) if inplace else inner + short)
+
+
+@pytest.mark.parametrize("layer", OVERWRITTEN)
+@pytest.mark.parametrize("method", ["hirescam", "gradcam", "eigencam", "ablationcam"])
+def test_layers_that_are_overwritten_in_place_are_read_before(method: str, layer: str) -> None:
+    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    models = [overwriting(inplace) for inplace in (True, False)]
+    outputs = [model.run(x) for model in models]
+    assert torch.equal(*outputs)
+    target = None if method == "eigencam" else 1
+    (one, two), (first, second) = (
+        visattn.explain(model, x, method=method, target=target, layer=layer) for model in models
+    )
+    np.testing.assert_allclose(one.grid, first.grid, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(two.grid, second.grid, rtol=1e-5, atol=1e-7)
+    with torch.no_grad():
+        assert torch.equal(models[0].module(x), outputs[0])

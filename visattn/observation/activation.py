@@ -33,7 +33,9 @@ class Activation:
 def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, torch.Tensor]]:
     """Yield a dictionary that fills with the activation of each site when the module runs.
 
-    Hooks are removed on every exit. Raises `CaptureError` for a name that is not in the module.
+    The model goes on with a copy of what is read, because layers behind may overwrite it in place;
+    the copy has the same values, so the outputs are the same bit for bit. Hooks are removed on
+    every exit. Raises `CaptureError` for a name that is not in the module.
     """
     found: dict[Site, torch.Tensor] = {}
     parts = dict(module.named_modules())
@@ -47,17 +49,29 @@ def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, tor
 
 
 def _hook(part: nn.Module, site: Site, found: dict[Site, torch.Tensor]) -> Any:
-    def keep(value: Any) -> None:
+    def keep(value: Any) -> Any:
         if site in found:
             raise CaptureError(
                 f"{site.module} ran several times in one pass, so it is not clear which of its "
                 "activations to read."
             )
-        found[site] = _norms(_tensor(value, site), site) if site.norm else _tensor(value, site)
+        tensor = _tensor(value, site)
+        found[site] = _norms(tensor, site) if site.norm else tensor
+        return None if site.norm else _copied(value, tensor)
 
     if site.side == "output":
         return part.register_forward_hook(lambda _, __, output: keep(output))
     return part.register_forward_pre_hook(lambda _, inputs: keep(inputs))
+
+
+def _copied(value: Any, tensor: torch.Tensor) -> Any:
+    """Return what a module was given or gives back, with its first tensor copied."""
+    if value is tensor:
+        return tensor.clone()
+    rest = (tensor.clone(), *value[1:])
+    if isinstance(value, list):
+        return list(rest)
+    return type(value)(*rest) if hasattr(value, "_fields") else rest
 
 
 def _tensor(value: Any, site: Site) -> torch.Tensor:
