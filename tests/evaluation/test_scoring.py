@@ -90,3 +90,10 @@ def test_batches_change_nothing(scene) -> None:
     masks = {label: scene.evidence(label) for label in scene.labels}
     one, two = (scores_of(scene, masks, batch_size=size) for size in (1, 8))
     assert [score.metrics for score in one] == [score.metrics for score in two]
+
+
+def test_auto_and_options_decide_whether_a_class_is_explained(scene) -> None:
+    masks = {label: scene.evidence(label) for label in scene.labels}
+    own = scores_of(scene, masks, "auto")
+    named = scores_of(scene, masks, "gradcam")  # what auto stands for on such a network
+    assert [score.metrics for score in own] == [score.metrics for score in named]

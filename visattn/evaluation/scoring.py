@@ -15,7 +15,7 @@ from visattn.evaluation.localization import (
     rank_accuracy,
 )
 from visattn.evaluation.scene import Scene
-from visattn.explanation import explain
+from visattn.explanation import automatic_method, explain
 from visattn.methods import get_method
 from visattn.models import Model
 from visattn.saliency import SaliencyMap
@@ -98,7 +98,7 @@ def scored(
     Errors are those of `visattn.explain`.
     """
     wanted = iter([(scene, label) for scene in scenes for label in scene.labels])
-    specific = get_method(method).class_specific
+    specific = _explains_class(model, method, options)
     while part := list(islice(wanted, batch_size)):
         maps = explain(
             model,
@@ -112,3 +112,11 @@ def scored(
             values = {name: metric(found, scene, label) for name, metric in METRICS.items()}
             known = {name: value for name, value in values.items() if value is not None}
             yield Score(scene.index, label, known)
+
+
+def _explains_class(model: Model, method: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a method with its options, or what ``auto`` stands for, takes a class."""
+    own: dict[str, Any] = {}
+    if method == "auto":
+        method, own = automatic_method(model)
+    return get_method(method).create(method, {**own, **options}).class_specific
