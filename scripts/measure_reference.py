@@ -28,7 +28,7 @@ from visattn.models import Model
 AUTO = "auto"
 # Settings of methods that are worth a line of their own; the others run with their defaults.
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "gae, last layer": ("gae", {"start_layer": 5}),
+    "gae, last layer": ("gae", {"start_layer": 3}),
     "gae, libra": ("gae", {"backward": "libra"}),
     "cp_lrp, gamma": ("cp_lrp", GAMMA),
     "cp_lrp, gamma, tokens": ("cp_lrp", {"readout": "tokens", **GAMMA}),

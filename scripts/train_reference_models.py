@@ -15,7 +15,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ import numpy as np
 import safetensors.torch
 import timm
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from visattn.evaluation.difficulty import Difficulty
 from visattn.evaluation.planted import PlantedEvidence
 from visattn.evaluation.scene import Scene
 from visattn.models.reference import MEAN, REFERENCE, SIDE, architecture
 
 BATCH = 64
+GRID, CELL, COVERED = 12, SIDE // 12, 0.25
 WORKERS = 1
-LARGE = Difficulty((0.55, 0.8), (0, 0), (0.35, 0.6), 15.0, 0.0, 0.0)
 MIXTURE = ("easy", *["default"] * 4, "easy", *["default"] * 3, "hard")
 OBJECTS = (1, 1, 2, 1, 1, 0, 1, 1, 2, 1)
 
@@ -45,29 +45,32 @@ class Recipe:
     Attributes:
         steps: of `BATCH` scenes, none of which is seen twice.
         rate: highest learning rate of AdamW; linear warm-up, then a cosine to zero.
-        start: what comes before the mixture of scenes: share of the steps, difficulty, and whether
-            every scene has one object alone.
         second: decay of AdamW's second moment.
+        tokens: share of the steps in which patch tokens, too, are told what covers them, with a
+            weight that falls from one to zero (token labelling: Jiang et al., NeurIPS 2021). The
+            layer that says so is thrown away.
         decay: weight decay of AdamW, of matrices only.
+        easy: share of the steps, at the beginning, in which all scenes are easy.
     """
 
     steps: int
     rate: float
-    start: tuple[tuple[float, str, bool], ...]
     second: float
+    tokens: float = 0.0
     decay: float = 0.05
+    easy: float = 0.25
 
 
 RECIPES = {
-    "vit": Recipe(2000, 2e-3, ((0.1, "large", True), (0.2, "easy", True)), 0.95),
-    "cbam": Recipe(2000, 3e-3, ((0.25, "easy", False),), 0.999),
+    "vit": Recipe(2000, 2e-3, 0.95, tokens=0.5),
+    "cbam": Recipe(2000, 3e-3, 0.999),
 }
 
 
-class Stream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Training scenes by number, with the share of each class as target.
+class Stream(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+    """Training scenes by number, with the share of each class, and the class of each token.
 
-    After the recipe's start two of ten scenes are easy, seven default and one is hard. Of ten
+    After an easy beginning two of ten scenes are easy, seven default and one is hard. Of ten
     scenes seven have one object, two have two and one has none: objects of one scene share the
     target evenly, and a scene without evidence is evenly of all classes. With a watermark every
     scene has one mark and one object.
@@ -79,22 +82,12 @@ class Stream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return self.recipe.steps * BATCH
 
-    def stage(self, index: int) -> tuple[str | Difficulty, int]:
-        """Return difficulty and number of objects of a scene."""
-        end = 0.0
-        for share, level, alone in self.recipe.start:
-            end += share
-            if index < round(end * len(self)):
-                objects = 1 if alone else OBJECTS[index % 10]
-                return (LARGE if level == "large" else level), objects
-        return MIXTURE[index // 10 % 10], OBJECTS[index % 10]
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        difficulty, objects = self.stage(index)
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        beginning = index < round(self.recipe.easy * len(self))
         planted = PlantedEvidence(
-            difficulty=difficulty,
+            difficulty="easy" if beginning else MIXTURE[index // 10 % 10],
             size=SIDE,
-            objects=1 if self.watermark else objects,
+            objects=1 if self.watermark else OBJECTS[index % 10],
             watermark=self.watermark,
             training=True,
             seed=self.seed,
@@ -103,7 +96,17 @@ class Stream(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         present = scene.labels or range(len(planted.classes))
         target = torch.zeros(len(planted.classes))
         target[list(present)] = 1 / len(present)
-        return torch.from_numpy(scene.image), target
+        covers = covering(scene, len(planted.classes)) if self.recipe.tokens else np.zeros(0, int)
+        return torch.from_numpy(scene.image), target, torch.from_numpy(covers)
+
+
+def covering(scene: Scene, nothing: int) -> np.ndarray:
+    """Return the class whose evidence covers enough of each token (token,), else ``nothing``."""
+    found = np.full(GRID * GRID, nothing)
+    for label in scene.labels:
+        shares = scene.evidence(label).reshape(GRID, CELL, GRID, CELL).mean(axis=(1, 3))
+        found[shares.ravel() > COVERED] = label
+    return found
 
 
 def prepared(images: torch.Tensor) -> torch.Tensor:
@@ -114,29 +117,47 @@ def prepared(images: torch.Tensor) -> torch.Tensor:
 def train(name: str, recipe: Recipe, watermark: bool, seed: int) -> Any:
     torch.manual_seed(seed)
     module = architecture(name)
-    groups, betas = _groups(module, recipe.decay), (0.9, recipe.second)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=betas)
+    teacher = TokenTeacher(module.num_features, module.num_classes)
+    groups = _groups([*module.parameters(), *teacher.parameters()], recipe.decay)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, recipe.second))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
     loader = DataLoader(Stream(recipe, watermark, seed), BATCH, num_workers=WORKERS)
     average, start = 0.0, time.perf_counter()
-    for step, (images, targets) in enumerate(loader):
-        loss = torch.nn.functional.cross_entropy(module(prepared(images)), targets)
+    for step, (images, targets, covers) in enumerate(loader):
+        features = module.forward_features(prepared(images))
+        loss = cross_entropy(module.forward_head(features), targets)
+        average += (float(loss.detach()) - average) / min(step + 1, 100)
+        weight = 1 - step / (recipe.tokens * recipe.steps) if recipe.tokens else 0.0
+        if weight > 0:
+            loss = loss + weight * teacher(features, covers)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
-        average += (float(loss.detach()) - average) / min(step + 1, 100)
         if step % 100 == 99:
             seconds = time.perf_counter() - start
             print(f"{name} {step + 1} loss {average:.3f} {seconds:.0f} s", flush=True)
     return module.eval()
 
 
-def _groups(module: Any, decay: float) -> list[dict[str, Any]]:
+class TokenTeacher(torch.nn.Module):
+    """The loss of patch tokens that say which object covers them, or that none does."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(width, classes + 1)
+        self.weights = torch.tensor([1.0] * classes + [0.2])  # most tokens are background
+
+    def forward(self, features: torch.Tensor, covers: torch.Tensor) -> torch.Tensor:
+        said = self.layer(features[:, 1:]).flatten(0, 1)
+        return cross_entropy(said, covers.flatten(), self.weights)
+
+
+def _groups(parameters: Sequence[torch.nn.Parameter], decay: float) -> list[dict[str, Any]]:
     """Return parameters with weight decay for matrices only."""
-    matrices = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
