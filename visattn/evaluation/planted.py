@@ -18,7 +18,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 CHROMA = 60.0
 TRIES, SHRINK, SMALLEST = 25, 0.85, 0.6
 MARGIN = 1.5  # pixels between two things
-MARK = (0.17, 0.13)  # width and height of the watermark as shares of the side
+MARK = (0.25, 0.19)  # width and height of the watermark as shares of the side
 MARK_ALPHA = 0.65
 
 
@@ -232,10 +232,10 @@ def _mark(label: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Return alpha and colour of a light plate with the digit of a class in black."""
     fine = 8
     plate = np.full((height * fine, width * fine), 235, np.uint8)
-    face, scale, text = cv2.FONT_HERSHEY_SIMPLEX, height * fine / 32, str(label + 1)
-    (wide, tall), _ = cv2.getTextSize(text, face, scale, fine)
+    face, scale, text = cv2.FONT_HERSHEY_SIMPLEX, height * fine / 28, str(label + 1)
+    (wide, tall), _ = cv2.getTextSize(text, face, scale, 2 * fine)
     corner = ((width * fine - wide) // 2, (height * fine + tall) // 2)
-    cv2.putText(plate, text, corner, face, scale, 20, fine, cv2.LINE_AA)
+    cv2.putText(plate, text, corner, face, scale, 20, 2 * fine, cv2.LINE_AA)
     small = cv2.resize(plate, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.full(small.shape, MARK_ALPHA, np.float32), np.repeat(small[..., None], 3, axis=2)
 
