@@ -30,7 +30,7 @@ TRAINING: Mapping[str, Callable[[Any], str]] = {
     "seed": lambda facts: str(facts["recipe"]["seed"]),
     "parameters": lambda facts: f"{facts['parameters']:,}",
     "file": lambda facts: f"{facts['bytes'] / 2**20:.1f} MB",
-    "time": lambda facts: f"{facts['minutes']:g} minutes, {facts['threads']} thread",
+    "time": lambda facts: f"{facts['processor_minutes']:g} minutes of one processor",
     "versions": lambda facts: ", ".join(" ".join(pair) for pair in facts["versions"].items()),
 }
 ACCURACY: Mapping[str, Callable[[Any], str]] = {

@@ -101,6 +101,16 @@ def test_a_cell_is_hit_where_it_holds_a_pixel_of_the_mask() -> None:
     assert pointing_game(cell_map(cells, 4), mask).value == 0
 
 
+def test_cells_smaller_than_pixels_are_hit_where_their_centre_lies_in_the_mask() -> None:
+    mask = np.zeros((4, 6), bool)
+    mask[:, :3] = True
+    fine = np.zeros((12, 18))
+    fine[5, 4] = 1
+    geometry = Geometry.plain(Size(4, 6)).with_grid(Size(12, 18))
+    found = pointing_game(SaliencyMap(fine, geometry, "test", "test"), mask)
+    assert (found.value, found.chance) == (1, 0.5)
+
+
 def cropped() -> SaliencyMap:
     """A photo of 8 x 20 pixels of which the model saw columns 6 to 14, in cells of 4 x 4."""
     geometry = Geometry(

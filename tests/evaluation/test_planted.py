@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from visattn.errors import ConfigError
+from visattn.evaluation import backgrounds
 from visattn.evaluation.backgrounds import SOURCES, source
 from visattn.evaluation.difficulty import LEVELS
 from visattn.evaluation.objects import KINDS, names_of, stamp
@@ -128,11 +129,43 @@ def test_nothing_else_depends_on_the_class() -> None:
     assert counts.min() > 25
 
 
-def test_training_and_test_backgrounds_come_from_disjoint_parts() -> None:
+def test_training_and_test_backgrounds_come_from_disjoint_parts(monkeypatch) -> None:
+    parted = np.zeros((400, 500, 3), np.uint8)
+    parted[:, 300:] = 200  # the part that is kept for tests
+    monkeypatch.setattr(backgrounds, "source", lambda name: parted)
     planted = PlantedEvidence(objects=0, difficulty="easy")
     trained = replace(planted, training=True)
-    assert not np.array_equal(planted.scene(0).background, trained.scene(0).background)
+    for index in range(40):
+        assert trained.scene(index).background.max() == 0
+        assert planted.scene(index).background.min() >= 149
+
+
+def test_sources_are_large_enough_to_be_parted() -> None:
     assert all(source(name).shape[1] * 0.4 > 96 * 1.6 for name in SOURCES)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_contrast_is_what_the_difficulty_says(level: str) -> None:
+    low, high = LEVELS[level].contrast
+    luma = np.array([0.299, 0.587, 0.114])
+    seen = []
+    for scene in PlantedEvidence(difficulty=level, objects=2).scenes(200):
+        for layer in scene.layers:
+            if layer.role != OBJECT:  # of two tones
+                continue
+            side = layer.alpha.shape[0]
+            behind = scene.background[layer.top :, layer.left :][:side, :side] @ luma
+            seen.append(abs(float((layer.colour @ luma).mean() - behind.mean())) / 255)
+    assert low - 0.005 <= min(seen) < max(seen) <= high + 0.005
+
+
+def test_occluders_spare_every_object() -> None:
+    limit, seen = LEVELS["hard"].cover, []
+    for scene in PlantedEvidence(difficulty="hard", objects=4).scenes(150):
+        objects = [layer for layer in scene.layers if layer.role == OBJECT]
+        others = [layer for layer in scene.layers if layer.role == DISTRACTOR]
+        seen += [hidden(one, two.alpha, (two.top, two.left)) for one in objects for two in others]
+    assert max(seen) <= limit
 
 
 @pytest.mark.parametrize(

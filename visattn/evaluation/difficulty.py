@@ -18,7 +18,8 @@ class Difficulty:
     Attributes:
         diameter: of objects and distractors, as shares of the shorter side of the image.
         distractors: fewest and most distractors.
-        contrast: difference of an object's luminance from that of the background behind it, 0..1.
+        contrast: difference of an object's luminance from the mean behind its bounding square, and
+            of a pattern's second tone from its first, 0..1.
         angle: largest turn to either side, in degrees.
         occluded: share of scenes in which a distractor lies on the object.
         cover: largest share of the object that the distractor may hide then.

@@ -64,8 +64,8 @@ def rank_accuracy(found: SaliencyMap, mask: Mask) -> Measured:
 def pointing_game(found: SaliencyMap, mask: Mask) -> Measured:
     """Return 1 where the map's highest cell touches the mask, 0 elsewhere; ties by their share.
 
-    A cell of the map's own grid touches the mask where the centre of one of its pixels lies in it.
-    Chance is the share of such cells. Depends on ranks only.
+    A cell of the map's own grid touches the mask as `touched` says. Chance is the share of such
+    cells. Depends on ranks only.
 
     Zhang et al., ECCV 2016, with cells in the place of a tolerance of 15 pixels.
     """
@@ -76,7 +76,10 @@ def pointing_game(found: SaliencyMap, mask: Mask) -> Measured:
 
 
 def touched(found: SaliencyMap, mask: Mask) -> Mask:
-    """Return the cells (row, col) of a map's grid that hold the centre of a pixel of the mask."""
+    """Return the cells (row, col) of a map's grid that touch a mask (row, col) of the photo.
+
+    Those that hold the centre of a pixel of the mask, or whose own centre lies in one.
+    """
     scale, offset = (
         np.array(part)[:, None]
         for part in (found.geometry.grid_to_original.scale, found.geometry.grid_to_original.offset)
@@ -85,6 +88,10 @@ def touched(found: SaliencyMap, mask: Mask) -> Mask:
     inside = ((places >= 0) & (places < np.array(found.grid.shape)[:, None])).all(axis=0)
     cells = np.zeros(found.grid.shape, bool)
     cells[tuple(places[:, inside])] = True
+    centres = np.indices(cells.shape).reshape(2, -1)
+    pixels = np.floor((centres + 0.5) * scale + offset).astype(int)
+    inside = ((pixels >= 0) & (pixels < np.array(mask.shape)[:, None])).all(axis=0)
+    cells[tuple(centres[:, inside])] |= mask[tuple(pixels[:, inside])]
     return cells
 
 

@@ -16,6 +16,7 @@ from visattn.evaluation.scene import DISTRACTOR, OBJECT, WATERMARK, Layer, Scene
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 CHROMA = 60.0
+DARKEST, LIGHTEST = 10.0, 245.0
 TRIES, SHRINK, SMALLEST = 25, 0.85, 0.6
 MARGIN = 1.5  # pixels between two things
 MARK = (0.25, 0.19)  # width and height of the watermark as shares of the side
@@ -134,7 +135,7 @@ class _Painter:
             kind = others[self.random.integers(len(others))]
             name = names_of(kind)[self.random.integers(len(names_of(kind)))]
             if covered and self.objects and number == 0:
-                self.cover(*self.objects[0], kind, name)
+                self.cover(self.objects[0][1], kind, name)
             else:
                 self.plant(kind, name, None)
 
@@ -154,8 +155,11 @@ class _Painter:
         if role == OBJECT:
             self.objects.append((layer, disc))
 
-    def cover(self, target: Layer, own: Disc, kind: str, name: str) -> None:
-        """Paint a distractor over part of an object, from outside up to the allowed share."""
+    def cover(self, own: Disc, kind: str, name: str) -> None:
+        """Paint a distractor over part of an object, from outside up to the allowed share.
+
+        No other object is hidden further than that.
+        """
         radius = self.diameter() / 2
         made = self.stamp(kind, name, Disc(0, 0, radius))
         turn, wanted = self.random.uniform(0, 2 * np.pi), self.random.uniform(0, self.level.cover)
@@ -164,7 +168,8 @@ class _Painter:
             disc = Disc(
                 own.row + distance * np.sin(turn), own.col + distance * np.cos(turn), radius
             )
-            if hidden(target, made.alpha, disc.corner(made.alpha.shape[0])) > wanted:
+            corner = disc.corner(made.alpha.shape[0])
+            if any(hidden(layer, made.alpha, corner) > wanted for layer, _ in self.objects):
                 break
             placed = disc
         if placed is not None:
@@ -206,14 +211,20 @@ class _Painter:
         return self.coloured(first), self.coloured(self.apart(first))
 
     def apart(self, luma: float) -> float:
-        """Return a luminance that differs by the contrast, to the side where there is room."""
-        step = self.random.uniform(*self.level.contrast) * 255
-        ways = [w for w in (luma - step, luma + step) if 10 <= w <= 245] or [255 - luma]
+        """Return a luminance that differs by the contrast, to a side where there is room for it."""
+        low, high = (255 * share for share in self.level.contrast)
+        room = max(luma - DARKEST, LIGHTEST - luma)
+        step = self.random.uniform(low, max(low, min(high, room)))
+        ways = [w for w in (luma - step, luma + step) if DARKEST <= w <= LIGHTEST]
         return float(ways[self.random.integers(len(ways))])
 
     def coloured(self, luma: float) -> np.ndarray:
-        chroma = self.random.uniform(-CHROMA, CHROMA, size=3).astype(np.float32)
-        return np.clip(luma + chroma - chroma @ LUMA, 0, 255).astype(np.float32)
+        """Return a random colour of a luminance, as colourful as that allows."""
+        chroma = self.random.uniform(-CHROMA, CHROMA, size=3)
+        chroma -= chroma @ LUMA
+        room = np.where(chroma > 0, 255 - luma, luma) / np.maximum(np.abs(chroma), 1e-9)
+        colour: np.ndarray = luma + min(1.0, float(room.min())) * chroma
+        return colour.astype(np.float32)
 
     def watermark(self, label: int) -> None:
         """Paint the mark of a class: its digit on a small plate near a random corner."""
