@@ -21,7 +21,7 @@ from visattn.images import Size
 from visattn.methods import Maps, create_method
 from visattn.models import Model
 from visattn.models.inputs import prepare_all
-from visattn.observation import record_pass
+from visattn.observation import observe, record_pass
 from visattn.observation.replacing import replacing
 from visattn.progress import reporting
 from visattn.targets import ContrastTarget
@@ -734,3 +734,39 @@ def test_layers_that_are_overwritten_in_place_are_read_before(method: str, layer
     np.testing.assert_allclose(two.grid, second.grid, rtol=1e-5, atol=1e-7)
     with torch.no_grad():
         assert torch.equal(models[0].module(x), outputs[0])
+
+
+class Aliasing(nn.Module):
+    """``relu_(norm(x))`` writes into what ``norm`` returned, which the shortcut reads again."""
+
+    num_classes = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(3, 6, 3, stride=4), nn.BatchNorm2d(6)
+        self.body = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(6, 6, 3, padding=1))
+        self.global_pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.stem(x))
+        return self.head(self.global_pool(self.body(x) + x).flatten(1))
+
+
+@pytest.mark.parametrize("site", [Site("norm", "output", "channels_first"),
+                                  Site("body", "input", "channels_first")])  # fmt: skip
+def test_reading_leaves_what_layers_share_as_it_is(site: Site) -> None:
+    """Outputs are the model's own, and the gradient is that of what was read."""
+    module = Aliasing().eval()
+    x = torch.randn(2, 3, 40, 64, generator=torch.Generator().manual_seed(1))
+    plain = module(x).detach()
+    seen = observe(module, x, attention=False, sites=[site], score=lambda out: out[:, 1])
+    assert torch.equal(seen.outputs, plain)
+    before = module.norm(module.stem(x)).detach()
+    activation = seen.activations[site]
+    assert torch.equal(activation.value, before)
+    again = before.clone().requires_grad_()
+    both = again.relu()  # what the shortcut reads, too
+    rest = module.head(module.global_pool(module.body[1](both) + both).flatten(1))
+    (expected,) = torch.autograd.grad(rest[:, 1].sum(), again)
+    torch.testing.assert_close(activation.gradient, expected)

@@ -136,12 +136,12 @@ def _without_attention(
     and past the attention the gradient goes on unchanged.
     """
     places = {operation.name: index for index, operation in enumerate(live.operations)}
-    last = live.values[stream.blocks[-1].after]
+    last = live.readings[stream.blocks[-1].after].live()
     (upstream,) = torch.autograd.grad(score.sum(), last, retain_graph=True)
     found: dict[str, torch.Tensor] = {}
     for block in reversed(stream.blocks):
         assert block.between is not None  # noqa: S101  refused before
-        after, between = live.values[block.after], live.values[block.between]
+        after, between = (live.readings[s].live() for s in (block.after, block.between))
         (upstream,) = torch.autograd.grad(after, between, upstream, retain_graph=True)
         pulled = (between * upstream).sum()  # whose gradient by ``between`` is ``upstream``
         found |= {name: live.gradient(pulled, places[name]) for name in block.operations}

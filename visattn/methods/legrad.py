@@ -112,7 +112,7 @@ class LayerwiseExplainability(Method):
         with record.again.live(record.inputs, sites=list(sites.values()), rules=self.rules) as live:
             places = {operation.name: index for index, operation in enumerate(live.operations)}
             for layer, site in sites.items():
-                score = self._score(record, stream, live.values[site])
+                score = self._score(record, stream, live.readings[site].live())
                 operations = [
                     replace(record[name], output_gradient=live.gradient(score, places[name]))
                     for name in stream.blocks[layer].operations

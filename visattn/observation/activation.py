@@ -29,15 +29,50 @@ class Activation:
     gradient: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a hook read of a tensor, as it was then: layers behind may overwrite it in place.
+
+    Attributes:
+        site: where it was read.
+        value: a copy; without the channels where norms were asked.
+        edge: its place in the graph, where gradients are taken; None outside of one.
+        tensor: the model's own tensor in the graph, or None outside of one.
+        version: how often it had been written to.
+    """
+
+    site: Site
+    value: torch.Tensor
+    edge: Any = None
+    tensor: torch.Tensor | None = None
+    version: int = 0
+
+    def live(self) -> torch.Tensor:
+        """Return the model's own tensor in the graph.
+
+        Raises `CaptureError` where it was overwritten since, or is in no graph.
+        """
+        if self.tensor is None or writes(self.tensor) != self.version:
+            what = "is in no graph" if self.tensor is None else "was overwritten in place"
+            raise CaptureError(
+                f"The {self.site} {what}, so that it cannot be differentiated further; use a "
+                "method that reads it once."
+            )
+        return self.tensor
+
+
+def writes(tensor: torch.Tensor) -> int:
+    """Return how often a tensor's memory was written to; torch has no public name for it."""
+    return int(tensor._version)  # noqa: SLF001
+
+
 @contextmanager
-def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, torch.Tensor]]:
+def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, Reading]]:
     """Yield a dictionary that fills with the activation of each site when the module runs.
 
-    The model goes on with a copy of what is read, because layers behind may overwrite it in place;
-    the copy has the same values, so the outputs are the same bit for bit. Hooks are removed on
-    every exit. Raises `CaptureError` for a name that is not in the module.
+    Hooks are removed on every exit. Raises `CaptureError` for a name that is not in the module.
     """
-    found: dict[Site, torch.Tensor] = {}
+    found: dict[Site, Reading] = {}
     parts = dict(module.named_modules())
     with ExitStack() as handles:
         for site in sites:
@@ -48,30 +83,28 @@ def reading(module: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, tor
         yield found
 
 
-def _hook(part: nn.Module, site: Site, found: dict[Site, torch.Tensor]) -> Any:
-    def keep(value: Any) -> Any:
+def _hook(part: nn.Module, site: Site, found: dict[Site, Reading]) -> Any:
+    def keep(value: Any) -> None:
         if site in found:
             raise CaptureError(
                 f"{site.module} ran several times in one pass, so it is not clear which of its "
                 "activations to read."
             )
-        tensor = _tensor(value, site)
-        found[site] = _norms(tensor, site) if site.norm else tensor
-        return None if site.norm else _copied(value, tensor)
+        found[site] = _read(_tensor(value, site), site)
 
     if site.side == "output":
         return part.register_forward_hook(lambda _, __, output: keep(output))
     return part.register_forward_pre_hook(lambda _, inputs: keep(inputs))
 
 
-def _copied(value: Any, tensor: torch.Tensor) -> Any:
-    """Return what a module was given or gives back, with its first tensor copied."""
-    if value is tensor:
-        return tensor.clone()
-    rest = (tensor.clone(), *value[1:])
-    if isinstance(value, list):
-        return list(rest)
-    return type(value)(*rest) if hasattr(value, "_fields") else rest
+def _read(tensor: torch.Tensor, site: Site) -> Reading:
+    if site.norm:
+        return Reading(site, _norms(tensor, site))
+    copy = tensor.detach().clone()
+    if not tensor.requires_grad:
+        return Reading(site, copy)
+    edge = torch.autograd.graph.get_gradient_edge(tensor)
+    return Reading(site, copy, edge, tensor, writes(tensor))
 
 
 def _tensor(value: Any, site: Site) -> torch.Tensor:

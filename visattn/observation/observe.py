@@ -14,7 +14,7 @@ from visattn.adapters import Site
 from visattn.errors import CaptureError, ModelError
 from visattn.models.output import as_scores_tensor
 from visattn.models.state import undisturbed
-from visattn.observation.activation import Activation, reading
+from visattn.observation.activation import Activation, Reading, reading
 from visattn.observation.batch_norm import SoundBatchNorm
 from visattn.observation.gate import Gate, Keep, Missed
 from visattn.observation.gate_keeping import LiveGate
@@ -57,14 +57,14 @@ class LivePass:
 
     Attributes:
         observer: what watched it.
-        values: the activations that were asked for, by site, in the graph.
+        readings: the activations that were asked for, by site.
         outputs: the model's outputs, in the graph.
         ledger: account of additive constants, where the rules keep one.
         gating: what watched its gates, where they were asked for.
     """
 
     observer: Observer
-    values: dict[Site, torch.Tensor]
+    readings: dict[Site, Reading]
     outputs: torch.Tensor
     ledger: Ledger | None = None
     gating: GateObserver | None = None
@@ -80,21 +80,20 @@ class LivePass:
         The graph is gone afterwards unless ``keep``.
         """
         live = self.observer.live
-        values = {site: value for site, value in self.values.items() if not site.norm}
+        read = [each for each in self.readings.values() if not each.site.norm]
         kept = [] if self.gating is None else list(self.gating.live.values())
-        tensors = [*(each.tensor for each in live), *values.values()]
-        found: Sequence[torch.Tensor | None] = [None] * (len(tensors) + len(kept))
+        found: Sequence[torch.Tensor | None] = [None] * (len(live) + len(read) + len(kept))
         if scores is not None:
-            found = _gradients(scores.sum(), tensors, keep, kept)
-        gradients, gated = found[: len(tensors)], found[len(tensors) :]
-        slopes = dict(zip(values, gradients[len(live) :], strict=True))
-        at_gates = {each.index: slope for each, slope in zip(kept, gated, strict=True)}
+            found = _gradients(scores.sum(), [each.tensor for each in live], keep, kept, read)
+        gradients, rest = found[: len(live)], found[len(live) :]
+        slopes = {each.site: slope for each, slope in zip(read, rest, strict=False)}
+        at_gates = {each.index: slope for each, slope in zip(kept, rest[len(read) :], strict=True)}
         return Observation(
             tuple(
                 replace(op, output_gradient=None if gradient is None else each.bring(gradient))
                 for op, each, gradient in zip(self.operations, live, gradients, strict=False)
             ),
-            {s: Activation(s, v.detach(), slopes.get(s)) for s, v in self.values.items()},
+            {s: Activation(s, r.value, slopes.get(s)) for s, r in self.readings.items()},
             self.outputs.detach(),
             tuple(self.observer.others),
             self.ledger,
@@ -200,25 +199,31 @@ def _gradients(
     tensors: Sequence[torch.Tensor],
     keep: bool = False,
     gates: Sequence[LiveGate] = (),
+    readings: Sequence[Reading] = (),
 ) -> list[torch.Tensor]:
+    """Return the gradients of a score at tensors, then at readings, then at gates."""
     if not score.requires_grad:
         raise CaptureError(
             "The explained score does not depend on the input through differentiable operations."
         )
-    places = [*tensors, *(gate.edge for gate in gates)]
-    if not places:
-        return []
+    shapes = [*tensors, *(each.value for each in readings)]
+    # A reading outside of the graph stands for itself: its gradient is zero.
+    edges = [*(r.edge for r in readings if r.edge is not None), *(g.edge for g in gates)]
+    if not tensors and not edges:
+        return [torch.zeros_like(shape) for shape in shapes]
     try:
-        found = torch.autograd.grad(score, places, allow_unused=True, retain_graph=keep)
+        found = torch.autograd.grad(score, [*tensors, *edges], allow_unused=True, retain_graph=keep)
     except RuntimeError as error:
         raise CaptureError(f"The score cannot be differentiated by attention: {error}") from error
-    split = len(tensors)
+    taken = iter(found)
+    places = [True] * len(tensors) + [each.edge is not None for each in readings]
+    slopes = [next(taken) if there else None for there in places]
     return [
         *(
-            torch.zeros_like(tensor) if gradient is None else gradient.detach()
-            for tensor, gradient in zip(tensors, found[:split], strict=True)
+            torch.zeros_like(shape) if slope is None else slope.detach()
+            for shape, slope in zip(shapes, slopes, strict=True)
         ),
-        *(gate.bring(gradient) for gate, gradient in zip(gates, found[split:], strict=True)),
+        *(gate.bring(slope) for gate, slope in zip(gates, taken, strict=True)),
     ]
 
 
