@@ -14,6 +14,7 @@ from torch import nn
 
 import visattn
 from visattn.gates import GATES, GateFamily, lookalikes, register_gate
+from visattn.observation.gate_ablation import ablated
 
 
 class BottleneckAttention(nn.Module):
@@ -66,6 +67,72 @@ class BothInOne(nn.Module):
         return y
 
 
+class OverwrittenGate(nn.Module):
+    """A gate for each channel and position whose memory the product takes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.conv(x)).mul_(x)
+
+
+class GateBehindOut(OverwrittenGate):
+    """The same, written with ``out``, and read from the gate's own name."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = torch.sigmoid(self.conv(x))
+        torch.mul(x, gate, out=gate)
+        return gate
+
+
+class GateClearedLater(OverwrittenGate):
+    """The product is a new tensor, but the gate's memory is used for something else behind it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = torch.sigmoid(self.conv(x))
+        product = x * gate
+        gate.fill_(-7.0)
+        return product
+
+
+class OneChannel(nn.Module):
+    """A spatial gate on a map of one channel, overwritten by the product."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.join, self.conv = nn.Conv2d(channels, 1, 1), nn.Conv2d(1, 1, 3, padding=1)
+        self.gate = OneChannelGate(self.conv)
+        self.split = nn.Conv2d(1, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.split(self.gate(self.join(x)))
+
+
+class OneChannelGate(nn.Module):
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = torch.sigmoid(self.conv(x))
+        gate *= x
+        return gate
+
+
+class Overwritten(GateFamily):
+    family = "overwritten"
+    classes = (OverwrittenGate,)
+    kinds = ("pointwise",)
+
+
+class One(GateFamily):
+    family = "one"
+    classes = (OneChannelGate,)
+    kinds = ("spatial",)
+
+
 class Bam(GateFamily):
     family = "bam"
     classes = (BottleneckAttention,)
@@ -100,7 +167,7 @@ class Net(nn.Module):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    families = (Bam, Residual, Both)
+    families = (Bam, Residual, Both, Overwritten, One)
     for each in families:
         register_gate(each.family)(each)
     yield
@@ -157,6 +224,41 @@ def test_two_gates_in_one_forward_even_in_place() -> None:
     assert record.gates[0].energy is not None
     torch.testing.assert_close(record.gates[0].energy, energy)
     torch.testing.assert_close(record.gates[1].energy, energy * record.gates[0].value)
+
+
+OVERWRITING = (OverwrittenGate, GateBehindOut, GateClearedLater, OneChannel)
+
+
+@pytest.mark.parametrize("kind", OVERWRITING)
+def test_a_gate_is_what_it_was_before_its_memory_was_overwritten(kind: type[nn.Module]) -> None:
+    module, x = net(kind), images().double()
+    expected = seen_inside(module, x, "attention.conv").sigmoid()
+    with torch.no_grad():
+        before = module(x)
+    record = visattn.capture(visattn.load_model(module, image_size=SIZE), x)
+    (gate,) = record.gates
+    assert torch.equal(record.outputs, before)
+    assert torch.equal(gate.value, expected[:, 0] if gate.kind == "spatial" else expected)
+
+
+@pytest.mark.parametrize("kind", OVERWRITING)
+def test_a_gate_whose_memory_is_overwritten_is_ablated_like_any_other(
+    kind: type[nn.Module],
+) -> None:
+    module: Any = net(kind)
+    x = images().double()
+    (gate,) = visattn.capture(visattn.load_model(module, image_size=SIZE), x).gates
+    found = ablated(module, x, gate)
+
+    def meant(part: Any, given: Any, _: Any) -> torch.Tensor:
+        mask: torch.Tensor = part.conv(given[0]).sigmoid()
+        return given[0] * mask.mean(dim=(2, 3), keepdim=True)
+
+    handle = module.get_submodule(gate.name).register_forward_hook(meant)
+    with torch.no_grad():
+        expected = module(x)
+    handle.remove()
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_gate_that_is_not_seen_is_missed_by_name() -> None:

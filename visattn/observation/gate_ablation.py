@@ -14,6 +14,7 @@ from visattn.observation.call import Call
 from visattn.observation.gate import Gate
 from visattn.observation.gate_observer import GateObserver, Product
 from visattn.observation.gate_running import Running
+from visattn.observation.gate_tracing import IN_PLACE
 
 AVERAGED: dict[Kind, tuple[int, ...]] = {
     "channel": (1,),
@@ -39,12 +40,13 @@ class GateAblation(GateObserver):
         meant = product is not None and product.reading.kind == self._kind
         if product is None or not meant or running.name != self._name:
             return super()._run(running, product, call)
-        mean = _mean(product, running.layout)
-        args = tuple(mean if part is product.factors.gate else part for part in call.args)
-        kwargs = {
-            name: mean if part is product.factors.gate else part
-            for name, part in call.kwargs.items()
-        }
+        gate, mean = product.factors.gate, _mean(product, running.layout)
+        if overwrites(call, gate):
+            # The module reads the product from the gate's own memory, so the mean must stand there.
+            gate.copy_(mean)
+            return call.func(*call.args, **call.kwargs)
+        args = tuple(mean if part is gate else part for part in call.args)
+        kwargs = {name: mean if part is gate else part for name, part in call.kwargs.items()}
         return call.func(*args, **kwargs)
 
 
@@ -57,8 +59,14 @@ def ablated(module: nn.Module, inputs: torch.Tensor, gate: Gate) -> torch.Tensor
         return as_scores_tensor(module(inputs))
 
 
+def overwrites(call: Call, tensor: torch.Tensor) -> bool:
+    """Return whether a product is written over ``tensor``: in place, or as its ``out``."""
+    inplace = call.func in IN_PLACE and call.source is tensor
+    return inplace or call.kwargs.get("out") is tensor
+
+
 def _mean(product: Product, layout: str) -> torch.Tensor:
-    """Return the mean gate with the axes of the model's own."""
+    """Return the mean gate with the axes of the model's own, expanded to the product."""
     own, kind = product.factors.gate.expand(product.factors.shape), product.reading.kind
     last = layout == "channels_last" and own.ndim == 4
     places = {1: 3, 2: 1, 3: 2} if last else {1: 1, 2: 2, 3: 3}

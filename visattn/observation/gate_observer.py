@@ -38,13 +38,15 @@ class Product:
 
     Attributes:
         factors: feature map and gate, as the model holds them.
-        reading: the gate, laid out.
+        reading: the gate, laid out; a view of what the call may overwrite.
+        value: a copy of the gate, as `Reading.copied`.
         energy: ``mean_hw |x|``; None where a pointwise gate goes on.
         inputs: a copy of the feature map where it may be kept.
     """
 
     factors: Factors
     reading: Reading
+    value: torch.Tensor
     energy: torch.Tensor | None
     inputs: torch.Tensor | None
 
@@ -106,7 +108,7 @@ class GateObserver(TorchFunctionMode):
         if not self._running:
             return func(*args, **(kwargs or {}))
         running, call = self._running[-1], Call(func, None, args, kwargs or {})
-        # Before the call, which may overwrite the feature map.
+        # Before the call, which may overwrite the feature map or the gate.
         product = self._product(running, call) if func in MULTIPLY else None
         call = call._replace(result=self._run(running, product, call))
         follow(running.traces, call)
@@ -172,13 +174,13 @@ class GateObserver(TorchFunctionMode):
             return None
         goes_on = running.product is not None and found.map is running.product
         if reading.kind == "pointwise" and "pointwise" in running.seen:
-            return Product(found, reading, None, None) if goes_on else None
+            return Product(found, reading, reading.copied(), None, None) if goes_on else None
         whole = channels_first(found.map.detach().expand(found.shape), running.layout)
         copied = merged(whole).clone() if self._kept.wants(reading.kind) else None
-        return Product(found, reading, energy(whole), copied)
+        return Product(found, reading, reading.copied(), energy(whole), copied)
 
     def _record(self, running: Running, product: Product, result: torch.Tensor) -> None:
-        family, kind, value = running.part.family, product.reading.kind, product.reading.value
+        family, kind, value = running.part.family, product.reading.kind, product.value
         if product.energy is None:
             before = self.gates.pop()
             gate = replace(before, value=before.value * value)

@@ -59,13 +59,15 @@ class Reading(NamedTuple):
     kind: Kind
     gate: torch.Tensor
 
-    @property
-    def value(self) -> torch.Tensor:
-        """The gate with the axes of its kind, in float32 or wider."""
+    def copied(self) -> torch.Tensor:
+        """Return the gate with the axes of its kind, in float32 or wider, in memory of its own.
+
+        To be called before the multiplication, which may overwrite the gate.
+        """
         gate = self.gate.detach()
         if self.kind in ("channel", "branch"):
             return wide(gate[..., 0, 0].clone())
-        return wide(gate[:, 0].clone() if self.kind == "spatial" else gate)
+        return wide((gate[:, 0] if self.kind == "spatial" else gate).clone())
 
 
 def read(

@@ -36,7 +36,8 @@ def named(names: str) -> frozenset[Callable[..., Any]]:
     return frozenset(getattr(h, n) for n in names.split() for h in _HOMES if hasattr(h, n))
 
 
-MULTIPLY = named("mul mul_ multiply __mul__ __rmul__ __imul__")
+MULTIPLY = named("mul mul_ multiply multiply_ __mul__ __rmul__ __imul__")
+IN_PLACE = named("mul_ multiply_ __imul__")
 MATRIX = named("matmul __matmul__ bmm")
 PRODUCT = MULTIPLY | MATRIX | named("__rmatmul__ einsum")
 SOFTMAX = named("softmax") | {torch.special.softmax}
