@@ -1,12 +1,14 @@
 """Score methods on planted evidence with the reference models: does the map lie on the evidence?
 
-Every line of ``--out`` is one map; a second run continues where the first stopped, so that a
-method can be measured again by deleting its lines. `scripts/write_reference.py` makes the table.
+Every line of ``--out`` is one map, or says why a method has none; a second run continues where the
+first stopped. Lines of other weights or other scenes are dropped. `scripts/write_reference.py`
+makes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,7 @@ from visattn.methods import get_method, list_methods
 from visattn.models import Model
 
 AUTO = "auto"
+TRIED = 10  # scenes for each that is wanted
 # Settings of methods that are worth a line of their own; the others run with their defaults.
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "gae, last layer": ("gae", {"start_layer": 3}),
@@ -64,15 +67,14 @@ class Setting:
         Of a scene with several classes all must have the highest scores.
         """
         found: list[Scene] = []
-        index = 0
-        while len(found) < self.many:
-            scene = self.planted.scene(index)
+        for scene in self.planted.scenes(TRIED * self.many):
             prepared = model.prepare(visattn.images.load_image(scene.image))
             best = model.run(model.stack([prepared]))[0].topk(len(scene.labels)).indices
             if set(best.tolist()) == set(scene.labels):
                 found.append(scene)
-            index += 1
-        return found
+            if len(found) == self.many:
+                return found
+        raise SystemExit(f"{self.model} is right on {len(found)} of {TRIED * self.many} scenes.")
 
 
 WATERMARK = Path("out") / "reference" / "cbam-watermark.safetensors"
@@ -94,48 +96,56 @@ def configurations() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def rows(
-    name: str, label: str, model: Model, scenes: list[Scene], method: str, options: dict[str, Any]
+    model: Model, scenes: list[Scene], method: str, options: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     start = time.perf_counter()
     scores = list(scored(model, scenes, method, **options))
     seconds = (time.perf_counter() - start) / len(scores)
     for score in scores:
         metrics = {key: [found.value, found.chance] for key, found in score.metrics.items()}
-        yield {
-            "setting": name,
-            "label": label,
-            "scene": score.scene,
-            "class": score.label,
-            "seconds": seconds,
-            **metrics,
-        }
+        yield {"scene": score.scene, "class": score.label, "seconds": seconds, **metrics}
 
 
 def measure(name: str, setting: Setting, out: Path, chosen: list[str]) -> None:
-    done = set()
-    if out.exists():
-        lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
-        done = {(line["setting"], line["label"]) for line in lines}
     model = visattn.load_model(setting.model, weights=setting.weights)
     scenes = setting.scenes(model)
+    stamp = fingerprint(model, scenes)
+    done = measured(name, stamp, out)
     side = Size(setting.planted.size, setting.planted.size)
     for label, (method, options) in configurations().items():
-        if (name, label) in done or (chosen and label not in chosen):
+        if label in done or (chosen and label not in chosen):
             continue
+        count = setting.few if method in EXPENSIVE else setting.many
+        refusal = None
         if method != AUTO:
             refusal = get_method(method).create(method, options).refusal(model.adapter, side)
-            if refusal is not None:
-                print(f"{name} {label}: refused", flush=True)
-                continue
-        count = setting.few if method in EXPENSIVE else setting.many
         try:
-            found = list(rows(name, label, model, scenes[:count], method, options))
+            found = [] if refusal else list(rows(model, scenes[:count], method, options))
         except visattn.VisattnError as error:
-            print(f"{name} {label}: {error}", flush=True)
-            continue
+            refusal, found = str(error), []
+        found = found or [{"reason": refusal}]
+        common = {"setting": name, "label": label, "stamp": stamp}
         with out.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in found)
-        print(f"{name} {label}: {len(found)} maps", flush=True)
+            file.writelines(json.dumps({**common, **row}) + "\n" for row in found)
+        print(f"{name} {label}: {refusal or f'{len(found)} maps'}", flush=True)
+
+
+def fingerprint(model: Model, scenes: list[Scene]) -> str:
+    """Return what changes when the weights or the scenes change."""
+    state = hashlib.sha256(model.weights_sha256.encode())
+    for scene in scenes:
+        state.update(scene.image.tobytes())
+    return state.hexdigest()[:16]
+
+
+def measured(name: str, stamp: str, out: Path) -> set[str]:
+    """Return the labels that are done in a setting, after dropping lines of another stamp."""
+    if not out.exists():
+        return set()
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    kept = [line for line in lines if line["setting"] != name or line["stamp"] == stamp]
+    out.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    return {line["label"] for line in kept if line["setting"] == name}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from write_evidence import CONTROLS, interval
 from visattn.methods import get_method
 
 Line = Mapping[str, Any]
-Places = Mapping[tuple[int, int], float]
+Places = Mapping[int, float]
 ROOT = Path(__file__).parent.parent
 TRAINING: Mapping[str, Callable[[Any], str]] = {
     "scenes": lambda facts: f"{facts['recipe']['steps'] * facts['recipe']['batch']:,}",
@@ -90,9 +90,27 @@ def section(setting: str, lines: Sequence[Line]) -> str:
             by_label[line["label"]].append(line)
     if not by_label:
         return "Not measured.\n"
+    refused = {
+        label: lines[0]["reason"] for label, lines in by_label.items() if "reason" in lines[0]
+    }
+    for label in refused:
+        del by_label[label]
+    missing = [label for label in CONTROLS if label not in by_label]
+    if missing:
+        raise SystemExit(f"{setting}: the controls {', '.join(missing)} were not measured.")
     order = sorted(by_label, key=lambda label: -mean(ratios(by_label[label], "energy")))
     controls = [by_label[label] for label in CONTROLS]
-    return "\n".join([HEAD, *(row(label, by_label[label], controls) for label in order), ""])
+    rows = [row(label, by_label[label], controls) for label in order]
+    return "\n".join([HEAD, *rows, *told(refused), ""])
+
+
+def told(refused: Mapping[str, str]) -> list[str]:
+    """Return which methods have no map, by the reason that they give."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for label, reason in refused.items():
+        reasons[reason].append(name_of(label))
+    lines = [f"- {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return ["", "No maps:", "", *lines] if lines else []
 
 
 def row(label: str, lines: Sequence[Line], controls: Sequence[Sequence[Line]]) -> str:
@@ -121,19 +139,22 @@ def beats(lines: Sequence[Line], control: Sequence[Line], metric: str) -> bool:
 
 
 def values(lines: Sequence[Line], metric: str) -> Places:
-    """Return a metric by scene and class."""
-    return {
-        (line["scene"], line["class"]): float(line[metric][0]) for line in lines if metric in line
-    }
+    """Return a metric by scene."""
+    return by_scene(lines, metric, lambda value, _: value)
+
+
+def by_scene(lines: Sequence[Line], metric: str, number: Callable[[float, float], float]) -> Places:
+    """Return means over the classes of each scene, which are not independent of each other."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for line in lines:
+        if metric in line:
+            found[line["scene"]].append(number(*line[metric]))
+    return {scene: float(np.mean(numbers)) for scene, numbers in found.items()}
 
 
 def ratios(lines: Sequence[Line], metric: str) -> Places:
-    """Return a metric as a multiple of its chance level, by scene and class."""
-    return {
-        (line["scene"], line["class"]): line[metric][0] / line[metric][1]
-        for line in lines
-        if metric in line
-    }
+    """Return a metric as a multiple of its chance level, by scene."""
+    return by_scene(lines, metric, lambda value, chance: value / chance)
 
 
 def mean(places: Places) -> float:
