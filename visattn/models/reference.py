@@ -9,10 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from timm.data import create_transform
 from timm.layers import HybridEmbed
+from timm.models import load_state_dict
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -125,8 +124,10 @@ def _resize(module: Any, size: Size) -> None:
 
 
 def _load(module: Any, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"There is no checkpoint {path}.")
     try:
-        module.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        module.load_state_dict(load_state_dict(str(path)))
+    except Exception as error:  # whatever a file that is no checkpoint makes its readers raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path} does not hold weights of this model: {reason}") from error
