@@ -14,6 +14,7 @@ from torch import nn
 
 import visattn
 from visattn.gates import GATES, GateFamily, lookalikes, register_gate
+from visattn.observation import Keep
 from visattn.observation.gate_ablation import ablated
 
 
@@ -121,6 +122,46 @@ class OneChannelGate(nn.Module):
         return gate
 
 
+class SplitGate(nn.Module):
+    """``x * a_h * a_w``, where the second factor comes of a map that another gate has weighed.
+
+    Both factors are 1 + a mask where ``plus`` is 1.
+    """
+
+    plus = 0.0
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.rows, self.columns = (nn.Conv2d(channels, channels, 1) for _ in range(2))
+        self.inner = BothInOne(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * (self.plus + self.rows(x.mean(3, keepdim=True)).sigmoid())
+        z = self.inner(x)
+        return y * (self.plus + self.columns(z.mean(2, keepdim=True)).sigmoid())
+
+
+class PlusOne(SplitGate):
+    plus = 1.0
+
+
+class Split(GateFamily):
+    family = "split"
+    classes = (SplitGate,)
+    kinds = ("pointwise",)
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        return type(module) is SplitGate
+
+
+class SplitPlus(GateFamily):
+    family = "split_plus"
+    classes = (PlusOne,)
+    kinds = ("pointwise",)
+    offset = 1.0
+
+
 class Overwritten(GateFamily):
     family = "overwritten"
     classes = (OverwrittenGate,)
@@ -167,7 +208,7 @@ class Net(nn.Module):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    families = (Bam, Residual, Both, Overwritten, One)
+    families = (Bam, Residual, Both, Overwritten, One, Split, SplitPlus)
     for each in families:
         register_gate(each.family)(each)
     yield
@@ -259,6 +300,45 @@ def test_a_gate_whose_memory_is_overwritten_is_ablated_like_any_other(
         expected = module(x)
     handle.remove()
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("keep", [Keep(), Keep(("pointwise",)), Keep(layer=0), Keep(layer=-3)])
+@pytest.mark.parametrize("kind", [SplitGate, PlusOne])
+def test_the_second_factor_belongs_to_its_gate_whatever_ran_in_between(
+    kind: type[nn.Module], keep: Keep
+) -> None:
+    module, x = net(kind), images().double()
+    record = visattn.capture(visattn.load_model(module, image_size=SIZE), x, keep=[keep])
+    assert [(gate.name, gate.kind, gate.index) for gate in record.gates] == [
+        ("attention", "pointwise", 0), ("attention.inner", "channel", 1),
+        ("attention.inner", "spatial", 2),
+    ]  # fmt: skip
+    plus: Any = module.attention.plus  # type: ignore[union-attr]
+    parts = [seen_inside(module, x, f"attention.{name}") for name in ("rows", "columns")]
+    product = (plus + parts[0].sigmoid()) * (plus + parts[1].sigmoid())
+    torch.testing.assert_close(record.gates[0].value, product - plus)
+    torch.testing.assert_close(record.gates[0].multiplier, product)
+    (kept,) = [gate for gate in record.gates if gate.outputs is not None]
+    part = "attention" if kept.index == 0 else "attention.inner"
+    assert kept.outputs is not None
+    torch.testing.assert_close(kept.outputs, seen_inside(module, x, part))
+    assert kept.index == (2 if keep == Keep() else 0)
+
+
+def test_a_fault_of_the_observer_is_not_called_one_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("visattn.observation.gate_observer.energy", fail)
+    model = visattn.load_model(net(BothInOne), image_size=SIZE)
+    with pytest.raises(
+        visattn.CaptureError, match=r"attention \(BothInOne\).*RuntimeError: planted.*gates=False"
+    ):
+        visattn.capture(model, images().double())
+    with pytest.raises(visattn.CaptureError, match="No attention operation"):
+        visattn.capture(model, images().double(), gates=False)
 
 
 def test_a_gate_that_is_not_seen_is_missed_by_name() -> None:

@@ -22,7 +22,7 @@ SPATIAL: tuple[Kind, ...] = ("spatial", "pointwise", "distribution")
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """A gate g that multiplied a feature map x, as the model computed it: ``x' = g x``.
+    """A gate g that weighed a feature map x, as the model computed it: ``x' = (offset + g) x``.
 
     Attributes:
         name: dotted name of the module, with ``#2`` when it ran twice in one pass.
@@ -38,6 +38,8 @@ class Gate:
         inputs, outputs: x and x' (batch, channel, row, col), branches side by side on the channel
             axis; only for gates that were asked to be kept.
         gradient: derivative of the explained score by ``outputs``, or None.
+        offset: what the class adds to the gate before it multiplies, as `GateFamily.offset`; 0 for
+            most.
     """
 
     name: str
@@ -51,11 +53,17 @@ class Gate:
     inputs: torch.Tensor | None = None
     outputs: torch.Tensor | None = None
     gradient: torch.Tensor | None = None
+    offset: float = 0.0
 
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the axes of ``value``."""
         return AXES[self.kind]
+
+    @property
+    def multiplier(self) -> torch.Tensor:
+        """What the feature map was multiplied with, ``offset + g``, axes as those of ``value``."""
+        return self.value + self.offset if self.offset else self.value
 
     @property
     def positions(self) -> int:

@@ -52,6 +52,19 @@ class GateKeeping:
     def add(self, gate: Gate, result: torch.Tensor, layout: str) -> None:
         """Add a gate whose product is ``result``, and keep its tensors if they are wanted."""
         self.gates.append(gate)
+        self._keep_wanted(gate, result, layout)
+
+    def go_on(self, index: int, factor: torch.Tensor, result: torch.Tensor, layout: str) -> None:
+        """Multiply the gate at ``index`` with a further ``factor`` (batch, channel, row, col).
+
+        The two are one gate, and ``result`` is what it now puts out. The gate need not be the newest: others may have run between its factors.
+        """
+        before = self.gates[index]
+        gate = replace(before, value=before.multiplier * factor - before.offset)
+        self.gates[index] = gate
+        self._keep_wanted(gate, result, layout)
+
+    def _keep_wanted(self, gate: Gate, result: torch.Tensor, layout: str) -> None:
         wanted = self._chosen() | self._waiting()
         if gate.index in wanted:
             outputs = merged(channels_first(result.detach(), layout)).clone()

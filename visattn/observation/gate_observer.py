@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from visattn.errors import CaptureError, VisattnError
 from visattn.gates import GateModule, gate_modules
 from visattn.observation.call import Call, is_tensor
 from visattn.observation.gate import IDLE, Gate, Keep, Missed
@@ -49,6 +50,24 @@ class Product:
     value: torch.Tensor
     energy: torch.Tensor | None
     inputs: torch.Tensor | None
+
+
+@contextmanager
+def _ours(part: GateModule) -> Iterator[None]:
+    """Raise what goes wrong in the observer as such.
+
+    It happens inside the model's forward, and would be taken for an error of the model.
+    """
+    try:
+        yield
+    except VisattnError:
+        raise
+    except Exception as error:
+        raise CaptureError(
+            f"The gate of {part.name} ({type(part.module).__name__}) could not be observed: "
+            f"{type(error).__name__}: {error}. The fault is the observer's, not the model's; "
+            "visattn.capture(..., gates=False) and methods without gates run without it."
+        ) from error
 
 
 class GateObserver(TorchFunctionMode):
@@ -108,16 +127,12 @@ class GateObserver(TorchFunctionMode):
         if not self._running:
             return func(*args, **(kwargs or {}))
         running, call = self._running[-1], Call(func, None, args, kwargs or {})
-        # Before the call, which may overwrite the feature map or the gate.
-        product = self._product(running, call) if func in MULTIPLY else None
+        with _ours(running.part):
+            # Before the call, which may overwrite the feature map or the gate.
+            product = self._product(running, call) if func in MULTIPLY else None
         call = call._replace(result=self._run(running, product, call))
-        follow(running.traces, call)
-        if func in SOFTMAX:
-            running.note_softmax(call)
-        elif func in PRODUCT:
-            self._pool(running, call)
-        if product is not None:
-            self._record(running, product, call.result)
+        with _ours(running.part):
+            self._follow(running, product, call)
         return call.result
 
     def require_batch(self, batch: int) -> None:
@@ -137,19 +152,31 @@ class GateObserver(TorchFunctionMode):
         del running, product
         return call.func(*call.args, **call.kwargs)
 
+    def _follow(self, running: Running, product: Product | None, call: Call) -> None:
+        """Note what a call has done, and record the gate where it was a product with one."""
+        follow(running.traces, call)
+        if call.func in SOFTMAX:
+            running.note_softmax(call)
+        elif call.func in PRODUCT:
+            self._pool(running, call)
+        if product is not None:
+            self._record(running, product, call.result)
+
     def _miss(self, part: GateModule, name: str, reason: str) -> None:
         self.missed.append(Missed(name, type(part.module).__name__, reason))
 
     def _watch(self, part: GateModule, handles: ExitStack) -> None:
         def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._times[part.name] += 1
-            times = self._times[part.name]
-            name = part.name if times == 1 else f"{part.name}#{times}"
-            self._running.append(Running.of(part, name, (*args, *kwargs.values())))
+            with _ours(part):
+                self._times[part.name] += 1
+                times = self._times[part.name]
+                name = part.name if times == 1 else f"{part.name}#{times}"
+                self._running.append(Running.of(part, name, (*args, *kwargs.values())))
 
         def leave(_: nn.Module, __: Any, output: Any) -> None:
-            if self._running and self._running[-1].part is part:
-                self._left(self._running.pop(), output)
+            with _ours(part):
+                if self._running and self._running[-1].part is part:
+                    self._left(self._running.pop(), output)
 
         for handle in (
             part.module.register_forward_pre_hook(enter, with_kwargs=True),
@@ -182,8 +209,7 @@ class GateObserver(TorchFunctionMode):
     def _record(self, running: Running, product: Product, result: torch.Tensor) -> None:
         family, kind, value = running.part.family, product.reading.kind, product.value
         if product.energy is None:
-            before = self.gates.pop()
-            gate = replace(before, value=before.value * value)
+            self._kept.go_on(running.place, value, result, running.layout)
         else:
             gate = Gate(
                 name=running.name,
@@ -195,10 +221,12 @@ class GateObserver(TorchFunctionMode):
                 bounds=family.bounds,
                 energy=product.energy,
                 inputs=product.inputs,
+                offset=family.offset,
             )
+            running.place = gate.index
+            self._kept.add(gate, result, running.layout)
         running.seen.append(kind)
         running.product = result if kind == "pointwise" else None
-        self._kept.add(gate, result, running.layout)
 
     def _pool(self, running: Running, call: Call) -> None:
         """Record a distribution over positions once it is multiplied with something."""

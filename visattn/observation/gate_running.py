@@ -29,6 +29,8 @@ class Running:
         traces: what is known of tensors inside.
         seen: kinds of gate seen so far.
         product: the result of the last pointwise gate, which another factor may go on weighing.
+        place: index of the gate that ``product`` belongs to; gates of other modules may stand
+            behind it by the time that the next factor comes.
         rows: the matrix that has mixed the rows of the input, of families that mix.
     """
 
@@ -38,6 +40,7 @@ class Running:
     traces: Any = field(default_factory=WeakTensorKeyDictionary)
     seen: list[Kind] = field(default_factory=list)
     product: torch.Tensor | None = None
+    place: int = -1
     rows: torch.Tensor | None = None
 
     @classmethod
