@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from visattn.errors import ConfigError
 from visattn.evaluation import backgrounds
@@ -216,3 +218,22 @@ def test_a_class_that_is_not_there_has_no_evidence() -> None:
     scene = PlantedEvidence().scene(0)
     with pytest.raises(ConfigError, match="is not in scene 0"):
         scene.evidence((scene.label + 1) % 8)
+
+
+SHIPPED = {
+    "crescent": (1, 0), "hourglass": (1, 1), "star": (1, 2), "triangle": (1, 5),
+    "triangle-and-arrow": (2, 0), "ring-and-heart": (2, 7),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_scenes_are_what_the_generator_draws(name: str) -> None:
+    folder = Path(__file__).parents[2] / "data" / "planted"
+    objects, index = SHIPPED[name]
+    planted = PlantedEvidence(size=384, objects=objects)
+    scene = planted.scene(index)
+    picture = np.asarray(Image.open(folder / "scenes" / f"{name}.jpg"))
+    assert np.abs(picture.astype(int) - scene.image).mean() < 4  # of JPEG
+    for label in scene.labels:
+        path = folder / "evidence" / f"{name}.{planted.classes[label]}.png"
+        assert np.array_equal(np.asarray(Image.open(path)), scene.evidence(label))
