@@ -47,7 +47,7 @@ EXPENSIVE: Mapping[str, dict[str, Any]] = {
     "tam": {},
     "flow": {},
 }
-# So many passes for one map that deletion and insertion are left out.
+# So many passes for one map that one mosaic must do, without deletion and insertion.
 LONG = ("kernel_shap", "lime", "occlusion", "rise", "scorecam", "vit_cx", "flow")
 GAMMA = {"gamma_linear": 0.25, "gamma_convolution": 0.25}
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -147,7 +147,8 @@ class Bench:
         """Return one order of every choice of photos; all are drawn anew where there are few."""
         seeds = range(1 if len(self.names) > SIDE**2 else 12)
         every = [m for seed in seeds for m in mosaics(len(self.names), SIDE, seed)]
-        return every[: self.setting.few if method in EXPENSIVE else self.setting.many]
+        few = 1 if method in LONG else self.setting.few
+        return every[: few if method in EXPENSIVE else self.setting.many]
 
     def perturbed(
         self, label: str, method: str, options: dict[str, Any]
