@@ -9,6 +9,7 @@ import torch
 
 import visattn
 from tests.zoo import GRID, build, images, size_of
+from visattn.gate_statistics import BATCH_SIZE
 from visattn.images import Size
 
 
@@ -44,6 +45,30 @@ def test_numbers_are_means_over_the_images() -> None:
     for mean, first, second in zip(both, *single, strict=True):
         expected = (share(first) + share(second)) / 2
         assert share(mean) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("class", 2), ("resnet", 1)])
+def test_many_images_are_run_a_few_at_a_time(kind: str, passes: int) -> None:
+    """A batch of its own for all of a folder's photos would not fit into any memory."""
+    module, many = build(kind), images(2).repeat(10, 1, 1, 1)
+    seen: list[int] = []
+    module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    visattn.inspect_model(module, images=many)
+    on_images = [each for each in seen if each > 1]
+    assert on_images == [BATCH_SIZE, BATCH_SIZE, len(many) - 2 * BATCH_SIZE] * passes
+
+
+def test_means_do_not_depend_on_how_many_are_run_together(monkeypatch: Any) -> None:
+    module, many = build("class").double(), images(5).double()
+    found = []
+    for size in (1, 2, 5):
+        monkeypatch.setattr("visattn.gate_statistics.BATCH_SIZE", size)
+        found.append(visattn.inspect_model(module, images=many).outliers)
+    for rows in zip(*found, strict=True):
+        assert [row.layer for row in rows] == [rows[0].layer] * 3
+        for name in ("sinks", "sink_share", "prefix_share", "norm_outliers"):
+            values = [getattr(row, name) for row in rows]
+            assert values == pytest.approx([values[0]] * 3)
 
 
 def share(row: Any) -> float:

@@ -142,7 +142,7 @@ def gate_report(model: Model, images: Any, *, ablate: bool = False) -> GateRepor
     sums: dict[tuple[str, Kind], _Sums] = {}
     missed: dict[str, Missed] = {}
     count = 0
-    for batch in _batches(images):
+    for batch in batches(images):
         record = record_pass(model, prepare_all(model, batch), attention=False, gates=True).record
         count += record.batch
         for gate in record.gates:
@@ -156,7 +156,8 @@ def gate_report(model: Model, images: Any, *, ablate: bool = False) -> GateRepor
     return GateReport(rows, tuple(missed.values()), named, count)
 
 
-def _batches(images: Any) -> Iterator[Any]:
+def batches(images: Any) -> Iterator[Any]:
+    """Yield ``images``, as for `visattn.explain`, in parts of at most `BATCH_SIZE`."""
     if not isinstance(images, (list, tuple, torch.Tensor)):
         images = [images]
     for start in range(0, max(len(images), 1), BATCH_SIZE):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from visattn.adapters import Readout, Refusal
 from visattn.errors import CaptureError, UnsupportedMethodError
-from visattn.gate_statistics import NO_GATES, GateReport, gate_lines, gate_report
+from visattn.gate_statistics import NO_GATES, GateReport, batches, gate_lines, gate_report
 from visattn.images import Size, find_images
 from visattn.methods import get_method, list_methods
 from visattn.models import Model, load_model
@@ -109,24 +109,26 @@ def inspect_model(
     `visattn.explain` or a folder, or on the noise, where they say little about photographs.
     ``size``, height and width of the input, is needed only for modules that do not declare one.
     With ``ablate`` each gate is also replaced by its mean, one pass per gate and image, to see
-    whether the outputs change.
+    whether the outputs change. Images are read and run a few at a time: memory does not grow with
+    their number.
     """
     images = _listed(images)
     known = model if isinstance(model, Model) else load_model(model)
     side = size or known.input_size or Size(224, 224)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 3, *side, generator=generator).to(known.device, known.dtype)
-    operations, proof = _attention(known, noise)
+    photos = noise if images is None else images
+    operations, proof, unseen = _attention(known, noise)
     facts = {key: value for key, value in known.facts().items() if key != "preprocessing"}
     return Report(
         facts={**facts, "input_size": f"{side.height} x {side.width}"},
         operations=operations,
         proof=proof,
         tokens=_tokens(known, side),
-        outliers=_outliers(known, noise if images is None else images),
+        outliers=_outliers(known, photos) if unseen is None else unseen,
         methods={name: get_method(name)().refusal(known.adapter, side) for name in list_methods()},
         on_images=images is not None,
-        gates=gate_report(known, noise if images is None else images, ablate=ablate),
+        gates=gate_report(known, photos, ablate=ablate),
     )
 
 
@@ -137,43 +139,72 @@ def _listed(images: Any) -> Any:
     return images
 
 
-def _attention(model: Model, noise: torch.Tensor) -> tuple[tuple[OperationRow, ...], Proof | None]:
+def _attention(
+    model: Model, noise: torch.Tensor
+) -> tuple[tuple[OperationRow, ...], Proof | None, str | None]:
+    """Return the operations and their proof, or why there are none."""
     try:
         seen = observe(model.module, noise)
-    except CaptureError:
-        return (), None
+    except CaptureError as error:
+        return (), None, str(error)
     rows = (
         OperationRow(op.name, op.shape, op.fused, op.bias is not None, op.axis)
         for op in seen.operations
     )
-    return tuple(rows), prove(model.module, noise)
+    return tuple(rows), prove(model.module, noise), None
 
 
 def _outliers(model: Model, images: Any) -> tuple[OutlierRow, ...] | str:
+    """Return the means over the images, a batch at a time, or why they are not known."""
     sites = [site for site in model.adapter.block_sites() if site is not None]
+    sums: dict[int, _LayerSums] = {}
     try:
-        passed = record_pass(model, prepare_all(model, images), sites=sites)
-        reports = outlier_report(passed.record)
+        for batch in batches(images):
+            record = record_pass(model, prepare_all(model, batch), sites=sites).record
+            for layers in outlier_report(record):
+                for layer in layers:
+                    sums.setdefault(layer.layer, _LayerSums()).add(layer)
     except (CaptureError, UnsupportedMethodError) as error:
         return str(error)
-    return tuple(_outlier_row(layers) for layers in zip(*reports, strict=True))
+    return tuple(each.row(layer) for layer, each in sums.items())
 
 
-def _outlier_row(images: Sequence[LayerOutliers]) -> OutlierRow:
-    return OutlierRow(
-        layer=images[0].layer,
-        sinks=_mean([None if i.sinks is None else len(i.sinks) for i in images]),
-        sink_share=_mean([i.sink_share for i in images]),
-        prefix_share=_mean([i.prefix_share for i in images]),
-        norm_outliers=_mean(
-            [None if i.norm_outliers is None else len(i.norm_outliers) for i in images]
-        ),
-    )
+@dataclass(eq=False)
+class _Mean:
+    """A mean of the values that are known: nothing grows with their number."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float | None) -> None:
+        if value is not None:
+            self.total += value
+            self.count += 1
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.count if self.count else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+@dataclass(eq=False)
+class _LayerSums:
+    """What is added up of one attention layer over the images."""
+
+    sinks: _Mean = field(default_factory=_Mean)
+    sink_share: _Mean = field(default_factory=_Mean)
+    prefix_share: _Mean = field(default_factory=_Mean)
+    norm_outliers: _Mean = field(default_factory=_Mean)
+
+    def add(self, layer: LayerOutliers) -> None:
+        self.sinks.add(None if layer.sinks is None else len(layer.sinks))
+        self.sink_share.add(layer.sink_share)
+        self.prefix_share.add(layer.prefix_share)
+        norms = layer.norm_outliers
+        self.norm_outliers.add(None if norms is None else len(norms))
+
+    def row(self, layer: int) -> OutlierRow:
+        parts = (self.sinks, self.sink_share, self.prefix_share, self.norm_outliers)
+        return OutlierRow(layer, *(each.value for each in parts))
 
 
 def _tokens(model: Model, side: Size) -> dict[str, str]:

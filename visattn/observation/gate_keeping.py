@@ -57,7 +57,8 @@ class GateKeeping:
     def go_on(self, index: int, factor: torch.Tensor, result: torch.Tensor, layout: str) -> None:
         """Multiply the gate at ``index`` with a further ``factor`` (batch, channel, row, col).
 
-        The two are one gate, and ``result`` is what it now puts out. The gate need not be the newest: others may have run between its factors.
+        The two are one gate, and ``result`` is what it now puts out. The gate need not be the
+        newest: others may have run between its factors.
         """
         before = self.gates[index]
         gate = replace(before, value=before.multiplier * factor - before.offset)
