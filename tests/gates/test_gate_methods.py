@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 import visattn
+from visattn.images import Size
+from visattn.methods.spatial_gate import SpatialGate
 from visattn.models import Model
-from visattn.observation import Keep
+from visattn.observation import Gate, Keep
 from visattn.saliency import SaliencyMap
 
 ALL = [Keep(layer=index) for index in range(40)]
@@ -184,6 +187,34 @@ def test_a_constant_gate_is_named_and_where_all_are_there_is_no_signal() -> None
     assert (found.normalized() == 0).all()
     middle = (slice(12, 24), slice(24, 72))  # above the banner, inside what the model saw
     np.testing.assert_array_equal(np.asarray(found.overlay())[middle], photo[middle])
+
+
+@pytest.mark.parametrize(("strength", "silent"), [(0.012, True), (0.3, False)])
+def test_a_fused_map_in_which_constant_gates_drown_the_others_is_no_signal(
+    strength: float, silent: bool
+) -> None:
+    """Ten gates of which one varies: its deviation is a tenth in the mean of all."""
+    stripes = torch.tensor([1.0, -1.0]).repeat(4, 4)
+    gates = [
+        Gate(f"gate{index}", index, "cbam", "spatial", torch.full((2, 4, 8), 0.5), Size(4, 8))
+        for index in range(10)
+    ]
+    # The first image has nothing but constant gates, so that a batch is judged image by image.
+    varying = torch.stack([torch.full((4, 8), 0.5), 0.5 * (1 + strength * stripes)])
+    gates[3] = replace(gates[3], value=varying)
+    record = replace(visattn.capture(gated("cbam"), images()), gates=tuple(gates))
+    found = SpatialGate()(record, ())
+    reason = found.silent[0]
+    assert reason is not None
+    assert "all 10 spatial gates are constant" in reason
+    drowned = found.silent[1]
+    assert (drowned is not None) == silent
+    assert found.measured[1]["fused_variation"] == pytest.approx(strength / 10, rel=1e-4)
+    if drowned is None:
+        return
+    assert "the fused map is constant over this image" in drowned
+    assert "0.12% of the mean, though 1 of 10 spatial gates vary by up to 1.20%" in drowned
+    assert SpatialGate(layers=3)(record, ()).silent[1] is None
 
 
 def test_silence_and_channels_survive_a_file(tmp_path: Any) -> None:

@@ -35,8 +35,9 @@ class SpatialGate(Method):
     than one of many. Class-agnostic; values >= 0 for sigmoid gates.
 
     A sigmoid gate is not a distribution: it may be open, or closed, everywhere. A gate whose
-    standard deviation over positions is below 1 % of its mean is called constant over this image,
-    and where all are the map carries no signal.
+    standard deviation over positions is below 1 % of its mean magnitude is called constant over
+    this image. Where all are, or where the fused map is, in which constant gates drown the others,
+    the map carries no signal.
 
     CBAM: Woo et al., ECCV 2018. BAM: Park et al., BMVC 2018. Global context: Cao et al., ICCVW
     2019. The fusion over layers is ours.
@@ -65,7 +66,7 @@ class SpatialGate(Method):
         grid = tuple(max(maps, key=lambda each: each[0].numel()).shape[1:])
         layers = torch.stack([_upsampled(each, grid) for each in maps])
         values = layers.mean(dim=0) if self.fusion == "mean" else layers.prod(dim=0)
-        spread = torch.stack([variation(each) for each in maps])
+        spread, fused = torch.stack([variation(each) for each in maps]), variation(values)
         names = [gate.name for gate in chosen]
         return Maps(
             values,
@@ -76,9 +77,14 @@ class SpatialGate(Method):
                 "kinds": [gate.kind for gate in chosen],
                 "fusion": RULE.format(fusion=self.fusion, grid=f"{grid[0]} x {grid[1]}"),
             },
-            measured=[{"spatial_variation": each.tolist()} for each in spread.T],
+            measured=[
+                {"spatial_variation": each.tolist(), "fused_variation": float(whole)}
+                for each, whole in zip(spread.T, fused, strict=True)
+            ],
             signed=[bool((each < 0).any()) for each in values],
-            silent=[_silent(each) for each in spread.T],
+            silent=[
+                _silent(each, float(whole)) for each, whole in zip(spread.T, fused, strict=True)
+            ],
         )
 
 
@@ -107,9 +113,16 @@ def _notes(names: Sequence[str], spread: torch.Tensor) -> list[str]:
     return [note]
 
 
-def _silent(spread: torch.Tensor) -> str | None:
-    if (spread >= CONSTANT).any():
+def _silent(spread: torch.Tensor, fused: float) -> str | None:
+    varying = int((spread >= CONSTANT).sum())
+    if varying and fused >= CONSTANT:
         return None
+    if varying:
+        return (
+            f"the fused map is constant over this image: its deviation over positions is "
+            f"{fused:.2%} of the mean, though {varying} of {len(spread)} spatial gates vary by up "
+            f"to {float(spread.max()):.2%} (layers= draws them alone)"
+        )
     what = "the spatial gate is" if len(spread) == 1 else f"all {len(spread)} spatial gates are"
     return (
         f"{what} constant over this image: the deviation over positions is at most "
