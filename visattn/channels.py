@@ -13,7 +13,9 @@ from visattn.geometry import Array
 
 @dataclass(frozen=True, eq=False)
 class ChannelRanking:
-    """The strongest channels behind a gate, by the energy ``u_c = g_c * mean_hw |x_c|`` it passes.
+    """The strongest channels behind a gate, by the energy that it passes.
+
+    That is ``u_c = |offset + g_c| * mean_hw |x_c|``, the mean magnitude of what is behind it.
 
     Attributes:
         layer: name of the gate.
@@ -22,6 +24,7 @@ class ChannelRanking:
         gates: the gate of every channel: (channel,) or, for branches, (branch, channel).
         energies: ``mean_hw |x_c|`` of every channel before the gate, shape as ``gates``.
         maps: gated activation of the strongest channels (channel, row, col), in ``order``.
+        offset: what is added to the gate before it multiplies; 0 for most.
     """
 
     layer: str
@@ -30,6 +33,7 @@ class ChannelRanking:
     gates: Array
     energies: Array
     maps: Array
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         for name, dtype in (
@@ -42,9 +46,10 @@ class ChannelRanking:
 
     @property
     def passing(self) -> Array:
-        """The energy (channel,) that each channel passes, summed over branches."""
-        passed: Array = (self.gates * self.energies).reshape(-1, self.gates.shape[-1]).sum(axis=0)
-        return passed
+        """The energy (channel,) >= 0 that each channel passes, summed over branches."""
+        passed: Array = np.abs(self.gates + np.float32(self.offset)) * self.energies
+        summed: Array = passed.reshape(-1, self.gates.shape[-1]).sum(axis=0)
+        return summed
 
     @property
     def share(self) -> Array:
@@ -55,11 +60,16 @@ class ChannelRanking:
         return shares
 
     @classmethod
-    def stored(cls, heading: Mapping[str, str], arrays: Mapping[str, Any]) -> ChannelRanking:
-        """Return a ranking from the arrays of a file."""
+    def stored(cls, heading: Mapping[str, Any], arrays: Mapping[str, Any]) -> ChannelRanking:
+        """Return a ranking from the `heading` and the `arrays` of a file."""
         names = ("order", "gates", "energies", "maps")
         order, gates, energies, maps = (arrays[f"channel_{name}"] for name in names)
-        return cls(heading["layer"], heading["kind"], order, gates, energies, maps)
+        offset = heading.get("offset", 0.0)  # older files do not know it
+        return cls(heading["layer"], heading["kind"], order, gates, energies, maps, offset)
+
+    def heading(self) -> dict[str, Any]:
+        """Return the facts beside the arrays as they are stored with a map."""
+        return {"layer": self.layer, "kind": self.kind, "offset": self.offset}
 
     def arrays(self) -> dict[str, Any]:
         """Return the arrays as they are stored beside a map."""

@@ -37,7 +37,7 @@ class GateRow:
             gates that do not depend on the position.
         constant: share of images on which ``spatial_spread`` is below 1 %, or None.
         dead: share of channels (positions of a spatial gate) below 0.01 on all images; None for
-            distributions and gates without bounds.
+            distributions and for gates whose bounds are not 0 and 1, where small is not shut.
         saturated: share of those above 0.99 on all images, or None.
         change: by how much the outputs change when the gate is replaced by its mean,
             ``|y - y'| / |y|``, mean over images; None where that was not asked, and for
@@ -115,7 +115,7 @@ class _Sums:
 
     def row(self) -> GateRow:
         gate, count = self.gate, self.count
-        bounded = gate.bounds is not None and gate.kind != "distribution"
+        opens = gate.bounds == (0.0, 1.0) and gate.kind != "distribution"
         placed = gate.map is not None
         return GateRow(
             gate.name,
@@ -127,8 +127,8 @@ class _Sums:
             self.spread / count,
             self.spatial / count if placed else None,
             self.constant / count if placed else None,
-            float((self.highest[0] < DEAD).double().mean()) if bounded else None,
-            float((self.lowest[0] > SATURATED).double().mean()) if bounded else None,
+            float((self.highest[0] < DEAD).double().mean()) if opens else None,
+            float((self.lowest[0] > SATURATED).double().mean()) if opens else None,
             self.change / self.ablations if self.ablations else None,
         )
 

@@ -159,7 +159,7 @@ class SaliencyMap:
             "statistics": dict(self.statistics),
             "provenance": dict(self.provenance),
             "silence": self.silence,
-            "channels": _heading(self.channels),
+            "channels": self.channels.heading() if self.channels else None,
         }
         arrays: dict[str, Any] = self.channels.arrays() if self.channels else {}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -197,10 +197,6 @@ class SaliencyMap:
             silence=facts.get("silence"),
             channels=ChannelRanking.stored(ranked, arrays) if ranked else None,
         )
-
-
-def _heading(channels: ChannelRanking | None) -> dict[str, str] | None:
-    return None if channels is None else {"layer": channels.layer, "kind": channels.kind}
 
 
 def _number(value: Any) -> Any:

@@ -59,6 +59,16 @@ def test_the_tallest_bar_is_the_strongest_gate_and_marked_bars_are_the_ranked_ch
     assert {bar.get_facecolor() for bar in marked}.isdisjoint(bar.get_facecolor() for bar in every)
 
 
+def test_energy_is_the_magnitude_of_what_passes_and_an_offset_is_said() -> None:
+    negative = ranking(gates=GATES - 1)
+    np.testing.assert_allclose(negative.passing, np.abs(GATES - 1) * ENERGY, rtol=1e-6)
+    plus = replace(negative, offset=1.0)
+    np.testing.assert_allclose(plus.passing, GATES * ENERGY, rtol=1e-6)
+    figure = sheet(a_map(plus), plus, photo(), Style())
+    assert figure.axes[0].get_title(loc="left").endswith("multiplies with 1 + gate")
+    assert figure.axes[1].get_title() == "channel 2, gate -0.50\n62.7% of the energy"
+
+
 def test_branches_are_stacked_to_their_sum() -> None:
     drawn = bars(ranking(kind="branch", gates=BRANCHES, energies=BRANCHES))
     first, second = drawn[:3], drawn[3:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from gated import SIZE, images, randomised
 from torch import nn
 
 import visattn
+from visattn.gate_statistics import gate_report
 from visattn.gates import GATES, GateFamily, lookalikes, register_gate
 from visattn.observation import Keep
 from visattn.observation.gate_ablation import ablated
+from visattn.saliency import SaliencyMap
 
 
 class BottleneckAttention(nn.Module):
@@ -145,6 +148,42 @@ class PlusOne(SplitGate):
     plus = 1.0
 
 
+class TanhGate(nn.Module):
+    """A channel gate between -1 and 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(channels, channels, 1)
+        with torch.no_grad():
+            self.fc.weight.mul_(0.1)
+            self.fc.bias.copy_(torch.tensor([-3.0, -0.7, -0.1, 0.0, 0.1, 0.3, 0.6, -1.5]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.tanh(self.fc(x.mean((2, 3), keepdim=True)))
+
+
+class PlusTanh(TanhGate):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (1 + torch.tanh(self.fc(x.mean((2, 3), keepdim=True)))) * x
+
+
+class Tanh(GateFamily):
+    family = "tanh"
+    classes = (TanhGate,)
+    bounds = (-1.0, 1.0)
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        return type(module) is TanhGate
+
+
+class TanhPlus(GateFamily):
+    family = "tanh_plus"
+    classes = (PlusTanh,)
+    bounds = (-1.0, 1.0)
+    offset = 1.0
+
+
 class Split(GateFamily):
     family = "split"
     classes = (SplitGate,)
@@ -208,7 +247,7 @@ class Net(nn.Module):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    families = (Bam, Residual, Both, Overwritten, One, Split, SplitPlus)
+    families = (Bam, Residual, Both, Overwritten, One, Split, SplitPlus, Tanh, TanhPlus)
     for each in families:
         register_gate(each.family)(each)
     yield
@@ -323,6 +362,41 @@ def test_the_second_factor_belongs_to_its_gate_whatever_ran_in_between(
     assert kept.outputs is not None
     torch.testing.assert_close(kept.outputs, seen_inside(module, x, part))
     assert kept.index == (2 if keep == Keep() else 0)
+
+
+@pytest.mark.parametrize(("kind", "offset"), [(TanhGate, 0.0), (PlusTanh, 1.0)])
+def test_channels_are_ranked_by_the_magnitude_of_what_passes(
+    kind: type[nn.Module], offset: float, tmp_path: Path
+) -> None:
+    """A gate of -0.9 passes more than one of 0.1, and with 1 + M one of -0.9 passes little."""
+    module, x = net(kind), images().double()
+    fc, stem = (seen_inside(module, x, name) for name in ("attention.fc", "stem"))
+    mask = fc.tanh()[..., 0, 0]
+    behind = seen_inside(module, x, "attention").abs().mean(dim=(2, 3))
+    model = visattn.load_model(module, image_size=SIZE)
+    for index, found in enumerate(visattn.explain(model, x, method="channel_gate", top=3)):
+        again = SaliencyMap.load(found.save(tmp_path / f"{index}.npz")).channels
+        assert found.channels is not None
+        assert again is not None
+        order = behind[index].argsort(descending=True)[:3]
+        share = behind[index][order] / behind[index].sum()
+        for ranking in (found.channels, again):
+            assert ranking.order.tolist() == order.tolist()
+            np.testing.assert_allclose(ranking.gates, mask[index], rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(ranking.passing, behind[index], rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(ranking.share, share, rtol=1e-5)
+            assert ranking.offset == offset
+        total = pytest.approx(float(share.sum()), rel=1e-5)
+        assert found.provenance["passing_share"] == total
+        energy = stem[index].abs().mean(dim=(1, 2))
+        np.testing.assert_allclose(found.channels.energies, energy, rtol=1e-5, atol=1e-7)
+
+
+def test_only_gates_between_0_and_1_are_dead_or_saturated() -> None:
+    for kind, judged in ((TanhGate, False), (BothInOne, True)):
+        model = visattn.load_model(net(kind), image_size=SIZE)
+        for row in gate_report(model, images().double()).rows:
+            assert (row.dead is not None) == (row.saturated is not None) == judged
 
 
 def test_a_fault_of_the_observer_is_not_called_one_of_the_model(

@@ -112,6 +112,8 @@ def _sorted_by(ranking: ChannelRanking) -> str:
 def _summary(ranking: ChannelRanking) -> str:
     gates = ranking.gates
     facts = f"{ranking.layer}: mean {gates.mean():.2f}, {gates.min():.2f} to {gates.max():.2f}"
+    if ranking.offset:
+        facts += f"; multiplies with {ranking.offset:g} + gate"
     if ranking.kind == "branch":
         shares = ", ".join(f"{share:.0%}" for share in gates.mean(axis=1))
         return f"{facts}; mean share of the branches {shares}"

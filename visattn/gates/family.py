@@ -29,7 +29,8 @@ class GateFamily:
             ``distribution``: a softmax over the positions of the input, with which they are pooled.
         mixing: whether the distribution is instead that of two matrices, ``P x Q``, which mix the
             rows and the columns of the input.
-        bounds: lowest and highest value of its gates; None where they are not bounded.
+        bounds: lowest and highest value of its gates; None where they are not bounded. Gates are
+            called dead or saturated only between 0 and 1.
         layout: ``channels_first`` for (batch, channel, row, col), ``channels_last`` for (batch,
             row, col, channel).
         offset: what the class adds to the gate before it multiplies: 1 where it computes

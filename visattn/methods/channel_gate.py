@@ -23,10 +23,11 @@ from visattn.observation import AttentionRecord, Gate, Keep, wide
 class ChannelGate(Method):
     """The gated activation of the channels that pass the most energy through a channel gate.
 
-    ``m = mean_(c in top) g_c x_c``, the ``top`` channels being those of largest
-    ``u_c = g_c mean_hw |x_c|``.
+    ``m = mean_(c in top) x'_c`` with ``x'_c = (o + g_c) x_c``, the ``top`` channels being those of
+    largest ``u_c = |o + g_c| mean_hw |x_c|``, so that a gate of -0.9 passes more than one of 0.1.
     g is the gate of one ``layer`` (None for the last channel gate that ran, the name of a module,
-    or a number in execution order), x the feature map that it multiplies. Where a softmax chooses
+    or a number in execution order), x the feature map that it multiplies, o what its class adds to
+    the gate (`GateFamily.offset`, 0 for most). Where a softmax chooses
     between branches, u and the activation are sums over the branches. Class-agnostic; signed, in
     units of the activation. The map carries the ranking (``SaliencyMap.channels``): the gates and
     energies of all channels, and the strongest channels' own maps.
@@ -40,7 +41,7 @@ class ChannelGate(Method):
     gates: ClassVar[tuple[Kind, ...]] = ("channel", "branch")
     signed: ClassVar[bool] = True
     memory: ClassVar[str] = "C P"
-    formula: ClassVar[str] = "mean of g_c x_c over the top u_c = g_c mean |x_c|"
+    formula: ClassVar[str] = "mean of g_c x_c over the top u_c = |g_c| mean |x_c|"
     applies: ClassVar[str] = "CNNs with channel or branch gates"
     paper: ClassVar[str] = "Hu, Shen & Sun, CVPR 2018 (SE)"
 
@@ -83,7 +84,7 @@ def _by_channel(gate: Gate) -> tuple[torch.Tensor, torch.Tensor]:
     """Return gated activations (batch, channel, row, col) and the energy (batch, channel)."""
     if gate.outputs is None or gate.energy is None:
         raise UnsupportedMethodError(f"The feature map of {gate.name} was not kept.")
-    activations, passing = wide(gate.outputs), gate.value * gate.energy
+    activations, passing = wide(gate.outputs), gate.multiplier.abs() * gate.energy
     if gate.kind == "branch":
         activations = activations.reshape(*passing.shape, *activations.shape[2:]).sum(dim=1)
         passing = passing.sum(dim=1)
@@ -100,4 +101,7 @@ def _rankings(gate: Gate, order: torch.Tensor, strongest: torch.Tensor) -> list[
     energy = gate.value if gate.energy is None else gate.energy
     parts = (order, gate.value.float(), energy.float(), strongest.float())
     arrays = [part.cpu().numpy() for part in parts]
-    return [ChannelRanking(gate.name, gate.kind, *each) for each in zip(*arrays, strict=True)]
+    return [
+        ChannelRanking(gate.name, gate.kind, first, values, energies, maps, gate.offset)
+        for first, values, energies, maps in zip(*arrays, strict=True)
+    ]
