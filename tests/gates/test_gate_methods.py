@@ -266,8 +266,40 @@ def test_a_gate_that_the_score_does_not_read_is_refused() -> None:
             return x.mean(dim=(2, 3))
 
     model = visattn.load_model(Cut(), image_size=SIZE)
-    with pytest.raises(visattn.UnsupportedMethodError, match=r"net\.layer4\.0\.se"):
+    with pytest.raises(visattn.UnsupportedMethodError, match=r"net\.layer4\.0\.se has no gradient"):
         visattn.explain(model, images(1), method="gate_weighted", target=0)
+
+
+def test_an_image_whose_score_does_not_read_the_gate_is_silent_in_a_batch_as_alone() -> None:
+    """The gated network counts for light images only: the second of two is dark."""
+
+    class Shut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net: Any = gated("se").double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            light = (x.mean(dim=(1, 2, 3)) > 0).to(x.dtype)[:, None]
+            return self.net(x) * light + x.mean(dim=(2, 3)).sum(dim=1, keepdim=True)
+
+    model = visattn.load_model(Shut().eval(), image_size=SIZE)
+    both = torch.stack([torch.full((3, *SIZE), 0.5), torch.full((3, *SIZE), -0.5)]).double()
+    both = both + 0.1 * images().double()
+    options: Any = {"method": "gate_weighted", "target": 1}
+    together = visattn.explain(model, both, **options)
+    alone = [visattn.explain(model, each[None], **options)[0] for each in both]
+    for one, other in zip(together, alone, strict=True):
+        assert one.no_signal == other.no_signal
+        np.testing.assert_allclose(one.grid, other.grid, rtol=1e-5, atol=1e-12)
+        mine, its = (each.provenance["rank_correlation"] for each in (one, other))
+        assert mine == its or mine == pytest.approx(its)
+    assert together[0].no_signal is None
+    assert together[0].grid.max() > 0
+    reason = together[1].no_signal
+    assert reason is not None
+    assert "feature map behind net.layer4.0.se: its gradient is exactly zero" in reason
+    assert together[1].provenance["rank_correlation"] is None
+    assert not together[1].grid.any()
 
 
 def test_a_gallery_asks_no_target_of_a_method_without_gradient() -> None:

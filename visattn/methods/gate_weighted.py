@@ -27,11 +27,16 @@ MULTIPLYING: tuple[Kind, ...] = ("channel", "spatial", "pointwise", "branch")
 class GateWeighted(Method):
     """What the gated feature map contributes to the score; or, without gradient, what passes.
 
-    With ``x' = g x`` the output of a gate: ``m = (sum_c dy/dx'_c * x'_c)^+``, which is HiResCAM on
-    the gated activation, in units of the score; class-specific. With ``gradient=False``:
-    ``m = (sum_c g_c x_c)^+``, in units of the activation; class-agnostic, and a target is refused.
+    With ``x' = (o + g) x`` the output of a gate, o what its class adds to it (0 for most):
+    ``m = (sum_c dy/dx'_c * x'_c)^+``, which is HiResCAM on the gated activation, in units of the
+    score; class-specific. With ``gradient=False``: ``m = (sum_c x'_c)^+``, in units of the
+    activation; class-agnostic, and a target is refused.
     ``layer``: None for the last gate that ran over a feature map, the name of a module, or a number
     in execution order. Values >= 0.
+
+    Where the score of an image does not depend on the gated map, so that the gradient is exactly
+    zero, the map of that image is zero and says that it carries no signal; other images of the
+    batch do not matter.
 
     A gate is not an attribution: ``rank_correlation`` in the provenance is Spearman's correlation
     of the gate with what it weighs contributes, ``k_c = sum_hw dy/dx'_c x'_c`` over channels
@@ -71,12 +76,14 @@ class GateWeighted(Method):
         return Passes(1, int(self.gradient))
 
     def __call__(self, record: AttentionRecord, geometries: Sequence[Geometry]) -> Maps:
-        """Return the maps; raises where the score does not read the layer."""
+        """Return the maps; raises where the layer was not kept, or not observed in the graph."""
         del geometries
         gate = kept(record, self.keeps()[0])
         terms, measured = _passing(gate), [dict[str, Any]() for _ in gate.value]
+        silent: list[str | None] = []
         if self.gradient:
-            terms = terms * _gradient(gate)
+            gradient = _gradient(gate)
+            terms, silent = terms * gradient, _silent(gate.name, gradient)
             measured = [
                 {"rank_correlation": correlation(*each)}
                 for each in zip(_weights(gate), _contributions(gate, terms), strict=True)
@@ -87,6 +94,7 @@ class GateWeighted(Method):
             warnings=[warned(record) for _ in gate.value],
             facts={"layer": gate.name, "kind": gate.kind},
             measured=measured,
+            silent=silent,
         )
 
 
@@ -98,13 +106,24 @@ def _passing(gate: Gate) -> torch.Tensor:
 
 def _gradient(gate: Gate) -> torch.Tensor:
     if gate.gradient is None:
-        raise UnsupportedMethodError(f"{gate.name} was observed without gradients.")
-    if not gate.gradient.any():
         raise UnsupportedMethodError(
-            f"The score does not depend on the feature map behind {gate.name}: its gradient is "
-            "exactly zero. Name another gate with layer=, or use gradient=False."
+            f"The feature map behind {gate.name} has no gradient: it was observed without a score, "
+            "or is computed where the model keeps no graph. Name another gate with layer=, or use "
+            "gradient=False."
         )
     return wide(gate.gradient)
+
+
+def _silent(name: str, gradient: torch.Tensor) -> list[str | None]:
+    """Return for each image why its map is zero, where its own gradient (batch, ...) is, or None.
+
+    No image is judged by the others: a batch gives what its images give alone.
+    """
+    reason = (
+        f"the score of this image does not depend on the feature map behind {name}: its gradient "
+        "is exactly zero (layer= names another gate, gradient=False needs none)"
+    )
+    return [None if read else reason for read in gradient.flatten(1).any(dim=1).tolist()]
 
 
 def _weights(gate: Gate) -> torch.Tensor:
