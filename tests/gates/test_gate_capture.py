@@ -11,6 +11,8 @@ from torch import nn
 
 import visattn
 from visattn.gates import gate_modules
+from visattn.methods.gate_weighted import GateWeighted
+from visattn.methods.spatial_gate import SpatialGate
 from visattn.observation import Gate, Keep
 
 
@@ -99,6 +101,24 @@ def test_only_the_gates_that_were_asked_for_are_kept() -> None:
     kept = [gate.name for gate in record.gates if gate.outputs is not None]
     assert kept == ["layer3.0.se.channel", "layer4.0.se.spatial"]
     assert all((gate.inputs is None) == (gate.outputs is None) for gate in record.gates)
+
+
+@pytest.mark.parametrize("name", ["ge_extent", "coord", "cbam", "se", "gc"])
+def test_gates_take_the_memory_that_is_stated_and_no_more(name: str) -> None:
+    """L C P where a gate has a value for each channel and position, and nothing beside it."""
+    gates = visattn.capture(gated(ATTENTION[name]), images()).gates
+    for gate in gates:
+        held = gate.value.untyped_storage()
+        assert held.nbytes() == gate.value.numel() * gate.value.element_size()
+        assert gate.inputs is None
+        assert gate.outputs is None
+    pointwise = [gate for gate in gates if gate.kind == "pointwise"]
+    assert bool(pointwise) == (name in ("ge_extent", "coord"))
+    for gate in pointwise:
+        assert gate.energy is not None
+        assert gate.value[0].numel() == gate.energy.shape[1] * gate.positions
+    for method in (SpatialGate, GateWeighted):
+        assert method.memory == "L C P"
 
 
 def test_the_gradient_is_taken_before_layers_behind_overwrite_the_tensor() -> None:

@@ -42,13 +42,16 @@ class GateWeighted(Method):
     of the gate with what it weighs contributes, ``k_c = sum_hw dy/dx'_c x'_c`` over channels
     (positions, for a spatial gate).
 
+    Beside one feature map, ``C P``, a pass records every gate as it is (`Gate.value`): those for
+    each channel and position take ``C P`` a layer.
+
     The form is that of HiResCAM (Draelos & Carin, 2020); weighting by the gate is ours.
     """
 
     class_specific: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
     gates: ClassVar[tuple[Kind, ...]] = MULTIPLYING
-    memory: ClassVar[str] = "C P"
+    memory: ClassVar[str] = "L C P"
     formula: ClassVar[str] = (
         "(sum_c dy/dx'_c x'_c)^+ with x' = g x; without gradient (sum_c x'_c)^+"
     )

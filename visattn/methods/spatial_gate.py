@@ -39,13 +39,16 @@ class SpatialGate(Method):
     this image. Where all are, or where the fused map is, in which constant gates drown the others,
     the map carries no signal.
 
+    The fused maps are small, ``L P``, but a pass records every gate as it is (`Gate.value`): those
+    for each channel and position take ``C P`` a layer.
+
     CBAM: Woo et al., ECCV 2018. BAM: Park et al., BMVC 2018. Global context: Cao et al., ICCVW
     2019. The fusion over layers is ours.
     """
 
     gates: ClassVar[tuple[Kind, ...]] = SPATIAL
     signed: ClassVar[bool] = False
-    memory: ClassVar[str] = "L P"
+    memory: ClassVar[str] = "L C P"
     formula: ClassVar[str] = "mean_l up(s_l), or the product"
     applies: ClassVar[str] = "CNNs with spatial gates"
     paper: ClassVar[str] = "Woo et al., ECCV 2018 (CBAM); Cao et al., ICCVW 2019 (GC)"

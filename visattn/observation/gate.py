@@ -30,7 +30,9 @@ class Gate:
         family: its entry in `visattn.gates.GATES`.
         kind: what it weighs, as `visattn.gates.GateFamily.kinds`.
         value: g, in float32 or wider, axes as in `axes`; a distribution sums to one over the
-            positions, a branch gate with a softmax over the branches.
+            positions, a branch gate with a softmax over the branches. Every gate of a pass has its
+            value, in memory of its own: a pointwise one takes as much as its feature map, kept or
+            not, because less would no longer be the gate that the model used.
         grid: rows and columns of the feature map.
         bounds: lowest and highest value of its class; None where it is not bounded.
         energy: ``mean_hw |x_c|`` before the gate: (batch, channel), or (batch, branch, channel);
