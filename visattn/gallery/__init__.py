@@ -5,6 +5,7 @@ from __future__ import annotations
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
 from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
 from visattn.gallery.manifest import Entry, Manifest
+from visattn.gallery.render import Rendering, render_gallery
 from visattn.gallery.resolve import load_config, resolve_config
 from visattn.gallery.run import run_gallery
 from visattn.gallery.store import Store, UnfinishedError
@@ -19,11 +20,13 @@ __all__ = [
     "Manifest",
     "MethodConfig",
     "ModelConfig",
+    "Rendering",
     "Store",
     "Summary",
     "TorchEngine",
     "UnfinishedError",
     "load_config",
+    "render_gallery",
     "resolve_config",
     "run_gallery",
     "run_on_terminal",

@@ -48,13 +48,9 @@ def draw_map(
     store: Store, key: Key, saliency: SaliencyMap, photo: Image, style: Style, side: int
 ) -> Entry:
     """Write map, overlay and heat layer, and return their manifest entry (``seconds`` left 0)."""
-    from visattn.overlay import draw, heat
-
     saliency.save(store.root / store.map(key))
-    layer = PillowImage.fromarray(heat(saliency, style, fit(photo.size, HEAT_SIDE)))
-    _save_png(layer, store.root / store.heat(key))
     shown = reduced(photo, fit(photo.size, side))
-    _save_png(draw(at_size(saliency, shown.size), shown, style), store.root / store.overlay(key))
+    draw_pictures(store, key, at_size(saliency, shown.size), shown, style)
     target = saliency.target
     return Entry(
         *(key[0], photo.sha256, key[1], key[2], OK),
@@ -66,9 +62,20 @@ def draw_map(
         target_index=target.index if target else None,
         target_label=target.label if target else None,
         probability=_finite(target.probability) if target else None,
-        statistics=_statistics(saliency, style),
+        statistics=statistics_of(saliency, style),
         warnings=_warnings(saliency),
     )
+
+
+def draw_pictures(
+    store: Store, key: Key, saliency: SaliencyMap, photo: Image, style: Style
+) -> None:
+    """Write overlay and heat layer of a map and its photo, both at the size they are drawn at."""
+    from visattn.overlay import draw, heat
+
+    layer = PillowImage.fromarray(heat(saliency, style, fit(photo.size, HEAT_SIDE)))
+    _save_png(layer, store.root / store.heat(key))
+    _save_png(draw(saliency, photo, style), store.root / store.overlay(key))
 
 
 def at_size(saliency: SaliencyMap, size: Size) -> SaliencyMap:
@@ -102,7 +109,7 @@ def _save_png(picture: PillowImage.Image, path: Path) -> None:
         picture.save(temporary, compress_level=4)
 
 
-def _statistics(saliency: SaliencyMap, style: Style) -> dict[str, Any]:
+def statistics_of(saliency: SaliencyMap, style: Style) -> dict[str, Any]:
     """Return the map's own numbers, and what the page needs to show its scale and its place."""
     from visattn.overlay import Scale
 

@@ -21,6 +21,7 @@ FORMAT = 1
 LIBRARIES = ("torch", "timm", "numpy", "pillow")
 WHOLE = ("input", "seed", "overlay_size")
 DRAWN = ("seed", "overlay_size", "style")
+CUT = "rendering"  # is in a record while its gallery is drawn again
 
 Record = dict[str, Any]
 
@@ -94,6 +95,11 @@ def check_same(
     New models, methods and photos may join; what the ``entries`` of earlier runs have settled must
     stay. A failure settles nothing, so that the setting behind it can be corrected.
     """
+    if old.get(CUT):
+        raise ConfigError(
+            "Drawing this gallery again was cut off, so that its pictures may have two styles: "
+            "'visattn render' on it completes that. Or --overwrite to compute all of it again."
+        )
     settled, drawn = _settled(entries), {each.key[1:] for each in entries if each.status == OK}
     whole = [name for name in WHOLE if drawn or (settled and name not in DRAWN)]
     changes = [_change(name, old[name], new[name]) for name in whole if old[name] != new[name]]

@@ -1,0 +1,260 @@
+"""Render: draw a stored gallery again, from its maps, without the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import track
+
+from visattn.errors import ConfigError, VisattnError, suggestion
+from visattn.gallery.drawing import (
+    PHOTO_SIDE,
+    at_size,
+    draw_pictures,
+    fit,
+    gallery_style,
+    reduced,
+    statistics_of,
+)
+from visattn.gallery.manifest import OK, Entry
+from visattn.gallery.page import write_page
+from visattn.gallery.plan import sha256
+from visattn.gallery.record import CUT, Record, read_record, write_record
+from visattn.gallery.store import Store, writing
+from visattn.images import Image, Size, load_image
+
+if TYPE_CHECKING:
+    from visattn.overlay import Style
+    from visattn.saliency import SaliencyMap
+
+OWN, SHARED = SCALES = ("own", "shared")
+FIXING = ("limits", "normalization")
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How drawing a gallery again ended.
+
+    Attributes:
+        drawn: maps that were drawn.
+        copies: photos drawn over the gallery's own reduced copy, because the original is gone or
+            another one than the map belongs to.
+        failures: by image, model and method, why a map was left as it was.
+        index: the page to open.
+    """
+
+    drawn: int
+    copies: tuple[str, ...]
+    failures: Mapping[tuple[str, str, str], str]
+    index: Path
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every map was drawn, else 1."""
+        return 1 if self.failures else 0
+
+
+def render_gallery(
+    out: Path,
+    style: Mapping[str, Any] | None = None,
+    *,
+    models: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    scale: str | None = None,
+    photos: Path | None = None,
+    workers: int | None = None,
+) -> Rendering:
+    """Draw the overlays, heat layers and page of the gallery in ``out`` again.
+
+    ``style`` changes fields of `visattn.overlay.Style` and leaves the others as they were drawn.
+    ``models`` and ``methods`` choose which maps are drawn and stand on the page; the files of the
+    others stay, and drawing all brings them back. ``scale``: ``shared`` puts all photos of one
+    model and method on one scale of raw values, ``own`` gives each map its own again, None leaves
+    it. ``photos`` is the folder of the original photos, where it is no longer the one in run.json;
+    a photo that is not there is drawn from the gallery's copy, at most 1280 pixels.
+
+    Raises `ConfigError`, with nothing written, where ``out`` is no gallery, where a name is not in
+    it, and for a wrong style or scale. A drawing that was cut off is completed by another one.
+    """
+    store = Store(out)
+    if not store.run.is_file():
+        raise ConfigError(
+            f"{out} is no gallery (there is no run.json); 'visattn gallery' makes one."
+        )
+    with store.lock():
+        record, entries = read_record(store.run), store.manifest.read()
+        chosen = _chosen(record, entries, models, methods)
+        options = _options(record, store, chosen, style or {}, scale)
+        styles = {pair: gallery_style(each) for pair, each in options.items()}
+        folder = Path(record["input"]) if photos is None else photos
+        if not (photos is None or photos.is_dir()):
+            raise ConfigError(f"--photos {photos} is not a folder.")
+        drawing = _Drawing(store, styles, folder, record["overlay_size"])
+        return drawing.work(_restyled(record, options, style or {}), entries, chosen, workers)
+
+
+@dataclass
+class _Drawing:
+    store: Store
+    styles: Mapping[Pair, Style]
+    photos: Path
+    side: int
+    copies: set[str] = field(default_factory=set)
+    failures: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    def work(
+        self, record: Record, entries: Sequence[Entry], chosen: Sequence[Entry], workers: int | None
+    ) -> Rendering:
+        with writing(self.store.root):
+            # Until the end, pictures and manifest may tell of two styles: a gallery run must know.
+            write_record(self.store.run, {**record, CUT: True})
+        drawn = {entry.key: entry for entry in self._draw_all(chosen, workers)}
+        kept = [drawn.get(entry.key, entry) for entry in entries]
+        shown = [drawn.get(entry.key, entry) for entry in chosen]
+        with writing(self.store.root):
+            self.store.manifest.rewrite(kept)
+            write_page(self.store, shown, record)
+            write_record(self.store.run, record)
+        count = len(drawn) - len(self.failures)
+        return Rendering(count, tuple(sorted(self.copies)), self.failures, self.store.index)
+
+    def _draw_all(self, chosen: Sequence[Entry], workers: int | None) -> Iterable[Entry]:
+        photos: dict[str, list[Entry]] = {}
+        for entry in chosen:
+            if entry.status == OK:
+                photos.setdefault(entry.image, []).append(entry)
+        threads = workers or min(8, os.cpu_count() or 1)
+        console = Console(stderr=True)
+        with ThreadPoolExecutor(threads, thread_name_prefix="render") as pool:
+            drawn = pool.map(self._draw_photo, photos.values())
+            yield from chain.from_iterable(
+                track(
+                    *(drawn, "drawing", len(photos)),
+                    console=console,
+                    transient=True,
+                    disable=not console.is_terminal,
+                )
+            )
+
+    def _draw_photo(self, entries: Sequence[Entry]) -> list[Entry]:
+        try:
+            photo = self._photo(entries[0])
+        except VisattnError as error:
+            self.failures |= {entry.key: str(error) for entry in entries}
+            return list(entries)
+        return [self._draw(entry, photo) for entry in entries]
+
+    def _photo(self, entry: Entry) -> Image:
+        """Return the photo at the size it is drawn at, the original where it is still there."""
+        original = self.photos / entry.image
+        size = Size(entry.height or 0, entry.width or 0)
+        if original.is_file() and sha256(original) == entry.sha256:
+            return reduced(load_image(original), fit(size, self.side))
+        self.copies.add(entry.image)
+        copy = load_image(self.store.root / self.store.photo(entry.image))
+        shown = reduced(copy, fit(size, min(self.side, PHOTO_SIDE)))
+        return replace(shown, path=original, sha256=entry.sha256 or copy.sha256)
+
+    def _draw(self, entry: Entry, photo: Image) -> Entry:
+        style = self.styles[entry.model, entry.method]
+        try:
+            saliency = _load(self.store, entry)
+            draw_pictures(self.store, entry.key, at_size(saliency, photo.size), photo, style)
+        except VisattnError as error:
+            self.failures[entry.key] = str(error)
+            return entry
+        return replace(entry, statistics=statistics_of(saliency, style))
+
+
+def _chosen(
+    record: Record, entries: Sequence[Entry], models: Sequence[str], methods: Sequence[str]
+) -> list[Entry]:
+    known = {
+        "model": list(record["models"]),
+        "method": list({name: 0 for each in record["models"].values() for name in each["methods"]}),
+    }
+    for kind, names in (("model", models), ("method", methods)):
+        for name in names:
+            if name not in known[kind]:
+                near = suggestion(name, known[kind]) or f" It has {', '.join(known[kind])}."
+                raise ConfigError(f"This gallery has no {kind} {name!r}.{near}")
+    found = [
+        entry
+        for entry in entries
+        if (not models or entry.model in models) and (not methods or entry.method in methods)
+    ]
+    if not found:
+        raise ConfigError("This gallery has no map of these models and methods.")
+    return found
+
+
+def _options(
+    record: Record,
+    store: Store,
+    chosen: Sequence[Entry],
+    changes: Mapping[str, Any],
+    scale: str | None,
+) -> dict[Pair, dict[str, Any]]:
+    """Return the style options of every model and method that is drawn."""
+    if scale not in (None, *SCALES):
+        raise ConfigError(f"--scale is {' or '.join(SCALES)}, not {scale!r}.")
+    if scale == SHARED and "limits" in changes:
+        raise ConfigError("--scale shared and -S limits both fix the scale; give one of them.")
+    found: dict[Pair, dict[str, Any]] = {}
+    for pair in dict.fromkeys(entry.key[1:] for entry in chosen):
+        before = dict(record["models"][pair[0]]["methods"].get(pair[1], {}).get("style", {}))
+        gone = [name for name in FIXING if any(each in changes for each in FIXING)]
+        gone += ["limits"] if scale else []
+        options = {name: value for name, value in before.items() if name not in gone}
+        options |= changes
+        if scale == SHARED:
+            options = _on_one_scale(options, store, [e for e in chosen if e.key[1:] == pair])
+        found[pair] = options
+    return found
+
+
+def _on_one_scale(
+    options: Mapping[str, Any], store: Store, entries: Sequence[Entry]
+) -> dict[str, Any]:
+    from visattn.overlay.scale import shared_limits
+
+    maps = [_load(store, entry) for entry in entries if entry.status == OK]
+    alive = [each for each in maps if each.no_signal is None]
+    others = {name: value for name, value in options.items() if name != "normalization"}
+    if not alive:  # nothing will be drawn, on whatever scale
+        return others
+    return {**others, "limits": list(shared_limits(alive, options.get("normalization")))}
+
+
+def _load(store: Store, entry: Entry) -> SaliencyMap:
+    from visattn.saliency import SaliencyMap
+
+    return SaliencyMap.load(store.root / store.map(entry.key))
+
+
+def _restyled(
+    record: Record, options: Mapping[Pair, Mapping[str, Any]], changes: Mapping[str, Any]
+) -> Record:
+    """Return the record of the gallery as it will be drawn."""
+    models = {
+        name: {
+            **model,
+            "methods": {
+                method: {**each, "style": dict(options.get((name, method), each["style"]))}
+                for method, each in model["methods"].items()
+            },
+        }
+        for name, model in record["models"].items()
+    }
+    config = {**record["config"], "style": {**record["config"]["style"], **changes}}
+    kept = {name: value for name, value in record.items() if name != CUT}
+    return {**kept, "config": config, "models": models}
