@@ -1,0 +1,248 @@
+"""The axes of a figure: images, models, methods, targets, layers, heads, queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visattn.cli.options import target_of, weights_of
+from visattn.errors import ConfigError, TargetError, VisattnError, suggestion
+
+if TYPE_CHECKING:
+    from visattn.models import Model, Prepared
+    from visattn.saliency import SaliencyMap
+
+AXES = ("images", "models", "methods", "targets", "layers", "heads", "queries")
+ALL = "all"
+TOP = ("top1", "top2", "top3")
+POINT = re.compile(r"(pixel:)?(-?[\d.]+),(-?[\d.]+)")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model to load: its name and its weights."""
+
+    name: str
+    weights: str = "pretrained"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a figure shows: the values along each axis, and which axis makes the rows.
+
+    An axis without values has one place, where the method's own default holds.
+    """
+
+    images: Sequence[Path]
+    models: Sequence[Network]
+    methods: Sequence[str]
+    targets: Sequence[str] = ()
+    layers: Sequence[str] = ()
+    heads: Sequence[str] = ()
+    queries: Sequence[str] = ()
+    rows: str = "images"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rows not in AXES:
+            raise ConfigError(f"--rows {self.rows!r} does not exist.{suggestion(self.rows, AXES)}")
+        if not self.methods:
+            raise ConfigError("There is no method: give --method, one of 'visattn methods'.")
+        _unique("--model", [*map(repr, self.models)])
+        _unique("--method", self.methods)
+
+    def completed(self) -> Axes:
+        """Return the axes with all layers or heads, or the first classes, where rows ask for it."""
+        if self.rows == "layers":
+            return replace(self, layers=self.layers or (ALL,))
+        if self.rows == "heads":
+            return replace(self, heads=self.heads or (ALL,))
+        return replace(self, targets=self.targets or TOP) if self.rows == "targets" else self
+
+    def maps(self, load: Callable[[Network], Model]) -> list[list[SaliencyMap]]:
+        """Compute every map and return them in rows; raises the first error of any map."""
+        found = dict[tuple[Any, ...], "SaliencyMap"]()
+        for network in self.models:
+            model = load(network)
+            for image in self.images:
+                for place, saliency in _explained(self, model, image):
+                    found[(image, network, *place)] = saliency
+        return _in_rows(found, AXES.index(self.rows))
+
+
+def _explained(
+    axes: Axes, model: Model, image: Path
+) -> Iterator[tuple[tuple[Any, ...], SaliencyMap]]:
+    """Yield each map of one image under one model with its place on the other axes."""
+    from visattn.explanation import Request, explain_batch
+    from visattn.models.inputs import prepare_all
+
+    prepared = prepare_all(model, str(image))
+    layers = _numbers("--layer", axes.layers, lambda: _layer_count(model, prepared[0]))
+    heads = _numbers(
+        "--head", axes.heads, lambda: _head_count(model, prepared[0], layers[0] if layers else -1)
+    )
+    queries = [query_of(text) for text in axes.queries]
+    places, requests = [], []
+    none: list[Any] = [None]
+    for place in product(
+        axes.methods, axes.targets or none, layers or none, heads or none, queries or none
+    ):
+        method, target, layer, head, query = place
+        given = {"layers": layer, "heads": head, "query": query}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        name, target, options = _request(axes, model, method, target, chosen)
+        places.append((method, *place[1:]))
+        requests.append(Request(name, target, options))
+    (answers,) = explain_batch(model, prepared, requests)
+    for place, answer in zip(places, answers, strict=True):
+        if isinstance(answer, VisattnError):
+            raise answer
+        yield place, answer
+
+
+def _request(
+    axes: Axes, model: Model, name: str, target: str | None, chosen: Mapping[str, Any]
+) -> tuple[str, Any, dict[str, Any]]:
+    """Return method, target and options of one map; each option goes to the methods that have it.
+
+    A target goes to class-specific methods alone where there are any.
+    """
+    from visattn.explanation import automatic_method
+    from visattn.methods import get_method
+
+    known = {method: _fields(method) for method in axes.methods if method != "auto"}
+    for option in axes.options:
+        if "auto" not in axes.methods and not any(option in own for own in known.values()):
+            right = {each for own in known.values() for each in own}
+            raise ConfigError(
+                f"No method here has an option {option!r}.{suggestion(option, right)}"
+            )
+    wanted = target_of(target)
+    if name == "auto":
+        name, own = automatic_method(model, wanted, walked=bool(chosen))
+        return name, wanted, {**own, **axes.options, **chosen}
+    specific = [each for each in known if get_method(each).class_specific]
+    if target is not None and name not in specific:
+        if len(axes.targets) > 1:
+            raise TargetError(
+                f"{name} is class-agnostic: its map is the same for each of the targets "
+                f"{', '.join(axes.targets)}. Leave it out, or give one target."
+            )
+        wanted = None if specific else wanted
+    options = {each: value for each, value in axes.options.items() if each in known[name]}
+    return name, wanted, {**options, **chosen}
+
+
+def query_of(text: str) -> Any:
+    """Return a query from ``cls``, ``mean``, ``ROW,COL`` or ``pixel:X,Y``."""
+    from visattn.query import Pixel
+
+    point = POINT.fullmatch(text.replace(" ", ""))
+    if point is None:
+        return text
+    if point[1]:
+        return Pixel(float(point[2]), float(point[3]))
+    try:
+        return int(point[2]), int(point[3])
+    except ValueError as error:
+        raise ConfigError(
+            f"--query {text!r}: a patch is ROW,COL in whole numbers, a pixel is pixel:X,Y."
+        ) from error
+
+
+def _numbers(flag: str, texts: Sequence[str], count: Callable[[], int]) -> list[Any]:
+    """Return indices from ``3``, ``-1``, ``0:12:3`` and ``all``, and words as they are."""
+    found: list[Any] = []
+    for text in texts:
+        if text == ALL or ":" in text:
+            found += range(count())[_slice(flag, text)]
+        else:
+            found.append(int(text) if text.lstrip("-").isdecimal() else text)
+    if texts and not found:
+        raise ConfigError(f"{flag} {' '.join(texts)}: chooses nothing.")
+    return list(dict.fromkeys(found))
+
+
+def _slice(flag: str, text: str) -> slice:
+    try:
+        parts = [] if text == ALL else [int(part) if part else None for part in text.split(":")]
+        return slice(*parts) if parts else slice(None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{flag} {text!r}: give a number, START:STOP:STEP or 'all'.") from error
+
+
+def _layer_count(model: Model, prepared: Prepared) -> int:
+    from visattn.adapters import Refusal, chain_of
+    from visattn.errors import UnsupportedMethodError
+
+    chain = chain_of(model.adapter, _size(prepared))
+    if isinstance(chain, Refusal):
+        raise UnsupportedMethodError(f"{model.name} has no layers to choose from: {chain.reason}.")
+    return len(chain.layers)
+
+
+def _head_count(model: Model, prepared: Prepared, layer: Any) -> int:
+    from visattn.adapters import Refusal, chain_of
+    from visattn.errors import UnsupportedMethodError
+    from visattn.observation import record_pass
+
+    chain = chain_of(model.adapter, _size(prepared))
+    if isinstance(chain, Refusal):
+        raise UnsupportedMethodError(f"{model.name} has no heads to choose from: {chain.reason}.")
+    index = layer if isinstance(layer, int) and -len(chain.layers) <= layer else -1
+    name = chain.steps[chain.layers[index]].placements[0].operation
+    record = record_pass(model, [prepared]).record
+    return next(int(each.shape[1]) for each in record if each.name == name)
+
+
+def _size(prepared: Prepared) -> Any:
+    from visattn.images import Size
+
+    return Size(*map(int, prepared.tensor.shape[-2:]))
+
+
+def _fields(method: str) -> set[str]:
+    from visattn.methods import get_method
+
+    return {each.name for each in fields(get_method(method))}
+
+
+def _in_rows(found: Mapping[tuple[Any, ...], SaliencyMap], axis: int) -> list[list[SaliencyMap]]:
+    rows = dict[Any, "list[SaliencyMap]"]()
+    for place, saliency in found.items():
+        rows.setdefault(place[axis], []).append(saliency)
+    return list(rows.values())
+
+
+def networks(names: Sequence[str], weights: Sequence[str]) -> list[Network]:
+    """Return the models: each name with its weights, or one name with several weights."""
+    if len(weights) < 2:
+        return [Network(name, weights[0] if weights else "pretrained") for name in names]
+    if len(names) == 1:
+        return [Network(names[0], each) for each in weights]
+    if len(names) == len(weights):
+        return [Network(*pair) for pair in zip(names, weights, strict=True)]
+    raise ConfigError(
+        f"{len(weights)} --weights were given for {len(names)} --model: give one for all models, "
+        "one for each, or several for one model."
+    )
+
+
+def loaded(network: Network, image_size: Any, device: str) -> Model:
+    """Return the model of a network."""
+    from visattn.models import load_model
+
+    return load_model(
+        network.name, weights=weights_of(network.weights), image_size=image_size, device=device
+    )
+
+
+def _unique(flag: str, values: Sequence[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(f"{flag} {value} is there twice.")

@@ -1,0 +1,136 @@
+"""What maps say about themselves, and where in a figure each fact is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visattn.geometry import Box
+from visattn.saliency import SaliencyMap, Target
+
+Maps = Sequence[Sequence[SaliencyMap | None]]
+
+FACTS = ("image", "model", "weights", "method", "target", "layer", "head", "query")
+AXES = ("layers", "heads", "query")
+PIXEL = re.compile(r"Pixel\(x=([-+.\deE]+), y=([-+.\deE]+)\)")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The words around panels, each a list of lines that may still be wrapped.
+
+    Attributes:
+        rows: for each row, the facts that hold along it and differ between rows.
+        columns: for each column, the same.
+        panels: for each row and column, the facts that neither a row nor a column says.
+        common: the facts that hold for the whole figure, by name.
+    """
+
+    rows: list[list[str]]
+    columns: list[list[str]]
+    panels: list[list[list[str]]]
+    common: dict[str, str]
+
+    @classmethod
+    def of(cls, maps: Maps) -> Labels:
+        """Return the labels of a grid of maps: each fact once, at the widest place it holds for."""
+        known = [[facts(each) if each else {} for each in row] for row in maps]
+        height, width = len(known), len(known[0])
+        labels = cls(
+            [[] for _ in range(height)],
+            [[] for _ in range(width)],
+            [[[] for _ in range(width)] for _ in range(height)],
+            {},
+        )
+        for fact in FACTS:
+            labels._place(fact, [[each.get(fact) for each in row] for row in known])
+        return labels
+
+    def _place(self, fact: str, values: list[list[str | None]]) -> None:
+        across = list(zip(*values, strict=True))
+        every = _distinct([value for row in values for value in row])
+        if len(every) < 2:
+            self.common.update({fact: every[0]} if every else {})
+        elif all(len(_distinct(row)) < 2 for row in values):
+            _extend(self.rows, [_distinct(row) for row in values])
+        elif all(len(_distinct(column)) < 2 for column in across):
+            _extend(self.columns, [_distinct(column) for column in across])
+        else:
+            for panels, row in zip(self.panels, values, strict=True):
+                _extend(panels, [_distinct([value]) for value in row])
+
+
+def facts(saliency: SaliencyMap) -> dict[str, str]:
+    """Return what a map shows, in words, by the names in `FACTS`; absent ones are left out."""
+    changed = saliency.provenance.get("changed", {})
+    found = {
+        "image": image_name(saliency),
+        "model": saliency.model,
+        "weights": str(saliency.provenance.get("weights", "")),
+        "method": method_name(saliency),
+        "target": target_name(saliency.target),
+        "layer": _numbered("layer", changed.get("layers")),
+        "head": _numbered("head", changed.get("heads")),
+        "query": f"query {changed['query']}" if changed.get("query") is not None else "",
+    }
+    return {name: words for name, words in found.items() if words}
+
+
+def image_name(saliency: SaliencyMap) -> str:
+    """Return the name of the photo's file without its suffix, or nothing."""
+    path = saliency.photo.path if saliency.photo is not None else None
+    stored = path or saliency.provenance.get("image", {}).get("path")
+    return Path(stored).stem if stored else ""
+
+
+def method_name(saliency: SaliencyMap) -> str:
+    """Return the method with its options, but for layers, heads and query."""
+    changed = saliency.provenance.get("changed", {})
+    options = [f"{name}={value}" for name, value in changed.items() if name not in AXES]
+    return f"{saliency.method} ({', '.join(options)})" if options else saliency.method
+
+
+def target_name(target: Target | None) -> str:
+    """Return what a class-specific map explains, with its probability; nothing without one."""
+    if target is None:
+        return ""
+    if target.probability is None:
+        return target.label
+    low = 0 < target.probability < 0.005
+    return f"{target.label} {'< 0.01' if low else f'{target.probability:.2f}'}"
+
+
+def query_box(saliency: SaliencyMap) -> Box | None:
+    """Return the cell that was the query, in photo pixels, cut at what the model saw; or None."""
+    query = saliency.provenance.get("options", {}).get("query")
+    pixel = PIXEL.fullmatch(query) if isinstance(query, str) else None
+    if pixel:
+        cell = saliency.geometry.cell_at(float(pixel[1]), float(pixel[2]))
+    elif isinstance(query, (list, tuple)) and len(query) == 2:
+        cell = (int(query[0]), int(query[1]))
+    else:
+        return None
+    box, seen = saliency.geometry.cell_box(*cell), saliency.geometry.visible
+    cut = Box(*map(max, box[:2], seen[:2]), *map(min, box[2:], seen[2:]))
+    return cut if cut.top < cut.bottom and cut.left < cut.right else None
+
+
+def _numbered(noun: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        plural = "s" if len(value) > 1 else ""
+        return f"{noun}{plural} {', '.join(map(str, value))}"
+    return f"{value} of {noun}s" if isinstance(value, str) else f"{noun} {value}"
+
+
+def _distinct(values: Sequence[str | None]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value))
+
+
+def _extend(labels: list[list[str]], words: list[list[str]]) -> None:
+    for label, more in zip(labels, words, strict=True):
+        label.extend(more)
