@@ -22,7 +22,7 @@ PICTURES = (
 MODELS = (
     "query", "tokens", "adapters", "models", "targets", "propagation", "gates", "observation",
     "outliers", "methods", "sinks", "gate_statistics", "registers", "explanation", "coverage",
-    "inspection", "evaluation", "gallery", "cli", "__main__",
+    "inspection", "evaluation", "gallery", "explorer", "cli", "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 

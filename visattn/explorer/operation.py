@@ -1,0 +1,98 @@
+"""An attention operation in the page: the operands of its softmax, proven to give its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from visattn.errors import CaptureError, UnsupportedMethodError
+from visattn.explorer.bias import bias_bytes, embedded_bias
+from visattn.explorer.packing import Array, Arrays, narrowed
+from visattn.observation import AttentionOperation, wide
+
+TOLERANCE = 5e-3  # half of what the page promises; the browser adds rounding of its own
+DENSE_BYTES = 16 * 2**20  # of one operation's weights or bias, which grow with N x N
+
+
+def embedded_operation(operation: AttentionOperation, arrays: Arrays) -> dict[str, Any]:
+    """Embed one operation whose windows stand in its batch axis, for one image.
+
+    ``query`` and ``key`` are (window, head, token, channel) in float16, or in float32 where
+    float16 would change a weight by more than `TOLERANCE`; ``weights`` (window, head, query, key)
+    stands instead of them where they were not recovered. Raises `UnsupportedMethodError` for
+    weights or a bias of more than `DENSE_BYTES`, and `CaptureError` where what is embedded does
+    not give back the captured weights.
+    """
+    windows, heads, queries, keys = operation.shape
+    facts = {
+        "name": operation.name,
+        "windows": windows,
+        "heads": heads,
+        "queries": queries,
+        "keys": keys,
+        "softmax": operation.normalizer == "softmax",
+    }
+    if operation.query is None or operation.key is None:
+        return {**facts, **_explicit(operation, arrays)}
+    bias, read = _bias(operation, arrays)
+    for kind in ("float16", "float32"):
+        query, key = (_array(part, kind) for part in (operation.query, operation.key))
+        seen = replace(operation, query=_tensor(query), key=_tensor(key), bias=read)
+        if _worst(operation, replace(seen, value=operation.value.detach().cpu())) <= TOLERANCE:
+            operands = {"query": arrays.add(query), "key": arrays.add(key)}
+            return {**facts, **operands, "scale": float(operation.scale), "bias": bias}
+    raise CaptureError(
+        f"{operation.name}: the query, key and bias that would be embedded change its weights by "
+        f"more than {TOLERANCE:g}; leave the layer out with layers= (--layers)."
+    )
+
+
+def _bias(
+    operation: AttentionOperation, arrays: Arrays
+) -> tuple[dict[str, Any] | None, torch.Tensor | None]:
+    """Return the bias as it is written, and as a reader has it; None where there is none."""
+    if operation.bias is None:
+        return None, None
+    written, read = embedded_bias(wide(operation.bias).detach().cpu().numpy(), arrays)
+    _check_size(operation, "bias", bias_bytes(written))
+    return written, _tensor(read)
+
+
+def _explicit(operation: AttentionOperation, arrays: Arrays) -> dict[str, Any]:
+    _check_size(operation, "weights", 2 * int(np.prod(operation.shape)))
+    return {"weights": arrays.add(_array(operation.weights(), "float16"))}
+
+
+def _check_size(operation: AttentionOperation, what: str, size: int) -> None:
+    if size > DENSE_BYTES:
+        reason = (
+            "query and key could not be read from what the model computed"
+            if what == "weights"
+            else "its bias does not repeat"
+        )
+        raise UnsupportedMethodError(
+            f"{operation.name}: {reason}, and its {what} of {size / 2**20:.0f} MB are more than "
+            f"the {DENSE_BYTES >> 20} MB that a page embeds of one operation; use a smaller "
+            "image_size (--image-size), or leave the layer out with layers= (--layers)."
+        )
+
+
+def _worst(operation: AttentionOperation, seen: AttentionOperation) -> float:
+    """Return the largest difference of the weights, row block by row block."""
+    worst = 0.0
+    for rows in operation.blocks():
+        difference = operation.rows(rows).cpu() - seen.rows(rows.cpu())
+        worst = max(worst, float(difference.abs().max().nan_to_num(nan=float("inf"))))
+    return worst
+
+
+def _array(tensor: torch.Tensor, kind: str) -> Array:
+    values = wide(tensor).detach().cpu().numpy()
+    return narrowed(values) if kind == "float16" else values.astype(np.float32)
+
+
+def _tensor(values: Array) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))

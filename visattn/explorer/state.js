@@ -1,0 +1,209 @@
+/* ---------- state: what is asked, and the answers as they come ---------- */
+
+const VIEWS = {
+  to: "Looks at", from: "Looked at from", rollout: "Rollout", norms: "Token norms",
+};
+const SLICE = 14; // milliseconds of work before the page may answer to its reader
+
+const state = {
+  view: "to",
+  layer: layers.length - 1 - (pool && layers.length > 1 ? 1 : 0), // place among the embedded layers
+  until: 0, // rollout: the layer down to which is walked
+  head: null, // null: the mean
+  selection: null,
+  scale: "largest",
+  colormap: Object.keys(data.colormaps)[0],
+  opacity: 0.85,
+  smooth: false,
+  marks: true,
+  heat: true,
+};
+
+// One answer for each layer: {heads, mean, layout, source, sourceLayout, window, reason}.
+const sheet = { answers: [], key: "", running: 0, seconds: 0, progress: null };
+const listeners = [];
+const changed = (what) => listeners.forEach((listener) => listener(what));
+
+const pause = () => new Promise((done) => {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => done();
+  port2.postMessage(null);
+});
+
+class Stale extends Error {}
+
+/** Return a runner of generators that pauses for the reader and gives up when asked anew. */
+function runner(ticket) {
+  let since = performance.now();
+  return async (work) => {
+    for (;;) {
+      const { done, value } = work.next();
+      if (done) return value;
+      if (performance.now() - since < SLICE) continue;
+      await pause();
+      since = performance.now();
+      if (ticket !== sheet.running) throw new Stale();
+    }
+  };
+}
+
+/* ---------- answers ---------- */
+
+const PATCHES_SILENT = "Patches do not attend in this layer: choose a prefix token or what the head reads.";
+
+async function readRow(step, run) {
+  if (!data.readout) throw new RangeError(`${data.reads}.`);
+  let row = Float64Array.from(await numbers(data.readout));
+  if (step === pool) return row;
+  if (pool) {
+    await loadLayer(pool);
+    row = mean(pool, await run(lookedAt(pool, row)));
+  }
+  for (let place = steps.length - 1; steps[place] !== step; place--) {
+    if (!steps[place].residual) throw new RangeError("What the head reads cannot be followed down to this layer.");
+    row = steps[place].residual.row(row);
+  }
+  return row;
+}
+
+async function sourceRow(step, run) {
+  const { selection } = state;
+  const row = selection.kind === "read" ? await readRow(step, run) : averaged(step.after, chosenTokens(step.after, selection));
+  const attending = zeros(row.length);
+  for (const { queries } of step.placements) queries.sums.forEach((sum, i) => { attending[i] = Math.max(attending[i], sum); });
+  const share = row.reduce((sum, value, i) => sum + value * attending[i], 0);
+  if (selection.kind === "prefix" && !total(row)) throw new RangeError(`There is no token “${selection.name}” in this layer.`);
+  if (!(share > 0)) throw new RangeError(step === pool ? "Only the head's own query attends here: choose what the head reads." : PATCHES_SILENT);
+  return { row: row.map((value) => value / share), share };
+}
+
+async function answerTo(step, run) {
+  const { row, share } = await sourceRow(step, run);
+  const heads = await run(lookedAt(step, row));
+  const note = share < 0.9995 ? `Only ${percent(share)} of it attends in this layer.` : null;
+  return {
+    heads, mean: mean(step, heads), layout: step.before, source: row, sourceLayout: step.after,
+    window: windowOf(step, row), note,
+  };
+}
+
+async function answerFrom(step, run) {
+  const { selection } = state;
+  if (selection.kind === "read") throw new RangeError("What the head reads is no token that others look at: choose a patch or a prefix token.");
+  const tokens = chosenTokens(step.before, selection), chosen = zeros(count(step.before));
+  if (!tokens.length) throw new RangeError(`There is no token “${selection.name}” in this layer.`);
+  for (const token of tokens) chosen[token] = 1;
+  if (step === pool) throw new RangeError("Only the head's own query attends here, not patches.");
+  const heads = await run(lookedAtFrom(step, chosen));
+  return {
+    heads, mean: mean(step, heads), layout: step.after, source: chosen, sourceLayout: step.before,
+    window: windowOnto(step, chosen), note: null,
+  };
+}
+
+async function answerNorms(step) {
+  const marks = data.marks[step.layer];
+  if (!marks || !marks.norms) throw new RangeError("Token norms were not read behind this layer.");
+  const norms = await numbers(marks.norms), row = zeros(count(step.after));
+  norms.forEach((value, patch) => { row[step.after.prefix.length + patch] = value; });
+  return { heads: [], mean: row, layout: step.after, source: null, sourceLayout: step.after, window: null, note: null };
+}
+
+const ANSWERS = { to: answerTo, from: answerFrom, norms: answerNorms };
+
+async function answerLayer(place, run) {
+  const step = layers[place];
+  try {
+    if (state.view !== "norms") await loadLayer(step);
+    sheet.answers[place] = await ANSWERS[state.view](step, run);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    sheet.answers[place] = { reason: error.message };
+  }
+  changed("answer");
+}
+
+async function answerRollout(run) {
+  const refusal = rolloutRefusal(), { selection } = state;
+  const fail = (reason) => { sheet.answers = layers.map(() => ({ reason })); changed("answer"); };
+  if (refusal) return fail(refusal);
+  let row;
+  try {
+    const tokens = selection.kind === "read" ? null : chosenTokens(data.end, selection);
+    if (tokens && !tokens.length) throw new RangeError(`There is no token “${selection.name}” behind the last layer.`);
+    if (tokens) row = averaged(data.end, tokens);
+    else {
+      if (!data.readout) throw new RangeError(`${data.reads}.`);
+      row = Float64Array.from(await numbers(data.readout));
+      if (pool) {
+        await loadLayer(pool);
+        row = await run(transition(pool, row));
+        sheet.answers[layers.length - 1] = rolloutAnswer(pool, row);
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return fail(error.message);
+  }
+  if (pool && selection.kind !== "read") sheet.answers[layers.length - 1] = { reason: "The walk starts behind the last layer, not in the head." };
+  await rolled(row, run, (step, reached) => {
+    sheet.answers[layers.indexOf(step)] = rolloutAnswer(step, reached);
+    changed("answer");
+  });
+  return undefined;
+}
+
+const rolloutAnswer = (step, row) => ({
+  heads: [], mean: row, layout: step.before, source: null, sourceLayout: data.end, window: null, note: null,
+});
+
+const shownPlace = () => (state.view === "rollout" ? state.until : state.layer);
+const shown = () => sheet.answers[shownPlace()] ?? null;
+
+/** Return the row of the shown layer, of the mean or of the chosen head. */
+function shownRow(answer = shown()) {
+  if (!answer || answer.reason) return null;
+  return state.head !== null && answer.heads[state.head] ? answer.heads[state.head] : answer.mean;
+}
+
+/* ---------- asking ---------- */
+
+let settled = Promise.resolve();
+
+/** Answer what the state asks: the shown layer first, then the others. */
+function ask() {
+  const key = JSON.stringify([state.view, state.view === "norms" ? null : state.selection]);
+  if (key === sheet.key) return settled;
+  sheet.key = key;
+  sheet.answers = [];
+  settled = answered(++sheet.running);
+  return settled;
+}
+
+async function answered(ticket) {
+  const run = runner(ticket), start = performance.now();
+  changed("asked");
+  try {
+    if (state.view === "rollout") await answerRollout(run);
+    else {
+      const own = state.layer;
+      await answerLayer(own, run);
+      sheet.seconds = (performance.now() - start) / 1000;
+      await pause();
+      for (const place of layers.keys()) {
+        if (ticket !== sheet.running) return;
+        if (place !== own) await answerLayer(place, run);
+      }
+    }
+    if (state.view === "rollout") sheet.seconds = (performance.now() - start) / 1000;
+    changed("done");
+  } catch (error) {
+    if (!(error instanceof Stale)) throw error;
+  }
+}
+
+function set(changes) {
+  Object.assign(state, changes);
+  changed("state");
+  return ask();
+}
