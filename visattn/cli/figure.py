@@ -4,109 +4,210 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visattn.cli.figure_axes import Axes, loaded, networks
-from visattn.cli.options import Device, ImageSize, options_of, size_of
+from visattn.cli.options import options_of
 from visattn.cli.progress import shown
+from visattn.errors import ConfigError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from visattn.cli.figure_config import FigureConfig
+    from visattn.figures import Design
     from visattn.saliency import SaliencyMap
 
-Several = list[str]
+Images = Annotated[
+    list[Path] | None, typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)
+]
+Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model; repeatable.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Figure: .pdf, .svg or .png.")]
+Methods = Annotated[
+    list[str] | None, typer.Option(help="A name of 'visattn methods', or auto; repeatable.")
+]
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        help="What makes the rows: images (default), models, methods, targets, layers, heads or "
+        "queries; all the others make the columns."
+    ),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(help="Class index, label, top1..top5 or embedding; repeatable."),
+]
+Layers = Annotated[list[str] | None, typer.Option(help="Layer: 3, -1, 0:12:3 or all; repeatable.")]
+Heads = Annotated[
+    list[str] | None, typer.Option(help="Head: 3, 0:6, all, mean, max or min; repeatable.")
+]
+Queries = Annotated[
+    list[str] | None,
+    typer.Option(help="Whose attention: patch ROW,COL, pixel:X,Y, cls or mean; repeatable."),
+]
+WidthText = Annotated[str | None, typer.Option(help="single, double (default) or inches.")]
+Venue = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose columns: cvpr (default), icml, neurips, iclr, eccv, ieee, acm, nature, "
+        "elsevier or springer."
+    ),
+]
+ScaleName = Annotated[
+    str | None,
+    typer.Option(
+        help="Maps on one colour scale: shared (all), row, column, panel (none), or auto: all of "
+        "one method and model, else none."
+    ),
+]
+Base = Annotated[
+    str | None, typer.Option(help="Photo under the maps: grey (default), faded or photo.")
+]
+Contours = Annotated[
+    bool | None,
+    typer.Option(
+        "--contours", help="Contours at half of the scale; -S contours=[0.3,0.6] for others."
+    ),
+]
+Letters = Annotated[bool | None, typer.Option("--letters", help="Mark panels (a), (b), ...")]
+Photos = Annotated[
+    bool | None, typer.Option("--photos/--no-photos", help="Show the photos beside the maps.")
+]
+Dpi = Annotated[int | None, typer.Option(help="Pixels per inch of photos and maps; default 300.")]
+Difference = Annotated[
+    bool | None,
+    typer.Option("--difference", help="Add first - second; needs two maps in each row."),
+]
+Agreement = Annotated[
+    str | None,
+    typer.Option(help="Draw how alike the maps of a row are instead: spearman, pearson or iou."),
+]
+Wrap = Annotated[
+    int | None, typer.Option(help="Maps side by side where there is a single row or column.")
+]
+Stub = Annotated[
+    bool | None, typer.Option("--stub/--no-stub", help="Write caption and LaTeX stub beside it.")
+]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", "-O", help="Option of every method that has it.")
+]
+StyleOptions = Annotated[
+    list[str] | None, typer.Option("--style", "-S", help="Style option, e.g. colormap=inferno.")
+]
+WeightsList = Annotated[
+    list[str] | None,
+    typer.Option(help="pretrained, random or a checkpoint; repeatable, to compare checkpoints."),
+]
+Side = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Input size: 448, or 384x512 (height x width).")
+]
+DeviceName = Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default auto.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML file such as configs/figure.yaml; flags override it."),
+]
 
 
 def command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.")],
-    model: Annotated[Several, typer.Option("--model", "-m", help="Model; may be repeated.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Figure: .pdf, .svg or .png.")],
-    method: Annotated[
-        Several, typer.Option(help="A name of 'visattn methods'; may be repeated.")
-    ] = ["auto"],  # noqa: B006  typer copies it
-    rows: Annotated[
-        str,
-        typer.Option(
-            help="Axis of the rows: images, models, methods, targets, layers, heads or "
-            "queries; all other axes make the columns."
-        ),
-    ] = "images",
-    target: Annotated[
-        Several, typer.Option(help="Class index, label, top1..top5, embedding; may be repeated.")
-    ] = [],  # noqa: B006
-    layer: Annotated[
-        Several, typer.Option(help="Layer: 3, -1, 0:12:3 or all; may be repeated.")
-    ] = [],  # noqa: B006
-    head: Annotated[
-        Several, typer.Option(help="Head: 3, 0:6, all, mean, max or min; may be repeated.")
-    ] = [],  # noqa: B006
-    query: Annotated[
-        Several, typer.Option(help="Whose attention: ROW,COL, pixel:X,Y, cls or mean; repeatable.")
-    ] = [],  # noqa: B006
-    width: Annotated[str, typer.Option(help="single, double or inches.")] = "double",
-    venue: Annotated[
-        str,
-        typer.Option(
-            help="Whose columns: cvpr, icml, neurips, iclr, eccv, ieee, acm, nature, "
-            "elsevier, springer."
-        ),
-    ] = "cvpr",
-    scale: Annotated[
-        str,
-        typer.Option(
-            help="Maps on one colour scale: shared (all), row, column, panel (none), "
-            "auto (all of one method and model)."
-        ),
-    ] = "auto",
-    base: Annotated[str, typer.Option(help="Photo under the maps: grey, faded or photo.")] = "grey",
-    contours: Annotated[
-        bool, typer.Option("--contours", help="Contours at half of the scale; levels by -S.")
-    ] = False,
-    letters: Annotated[
-        bool, typer.Option("--letters", help="Mark the panels (a), (b), ...")
-    ] = False,
-    photos: Annotated[
-        bool, typer.Option("--photos/--no-photos", help="Show the photos beside the maps.")
-    ] = True,
-    dpi: Annotated[int, typer.Option(help="Pixels per inch of photos and maps.")] = 300,
-    option: Annotated[
-        Several, typer.Option("--option", "-O", help="Option of every method that has it.")
-    ] = [],  # noqa: B006
-    style: Annotated[
-        Several, typer.Option("--style", "-S", help="Style option, e.g. colormap=inferno.")
-    ] = [],  # noqa: B006
-    weights: Annotated[
-        Several, typer.Option(help="pretrained, random or a checkpoint; repeated: to compare them.")
-    ] = ["pretrained"],  # noqa: B006
-    image_size: ImageSize = None,
-    device: Device = "auto",
+    images: Images = None,
+    model: Models = None,
+    method: Methods = None,
+    out: Out = None,
+    rows: Rows = None,
+    target: Targets = None,
+    layer: Layers = None,
+    head: Heads = None,
+    query: Queries = None,
+    width: WidthText = None,
+    venue: Venue = None,
+    scale: ScaleName = None,
+    base: Base = None,
+    contours: Contours = None,
+    letters: Letters = None,
+    photos: Photos = None,
+    dpi: Dpi = None,
+    difference: Difference = None,
+    agreement: Agreement = None,
+    wrap: Wrap = None,
+    stub: Stub = None,
+    option: Options = None,
+    style: StyleOptions = None,
+    weights: WeightsList = None,
+    image_size: Side = None,
+    device: DeviceName = None,
+    config: Config = None,
 ) -> None:
-    """Draw a figure for a paper: maps in rows and columns, with labels and colour bars."""
-    from visattn.figures import Design, figure, save
-    from visattn.figures.saving import require_suffix
+    """Draw a figure for a paper: maps in rows and columns, with labels and colour bars.
 
-    require_suffix(out)
-    given = {"contours": True} if contours else {}
-    design = Design.create(
-        width=width, venue=venue, scale=scale, base=base, letters=letters, photos=photos, dpi=dpi,
-        **{**given, **options_of(style)},
-    )  # fmt: skip
-    axes = Axes(
-        images, networks(model, weights), method, target, layer, head, query, rows,
-        options_of(option),
-    ).completed()  # fmt: skip
-    with shown() as progress:
-        maps = computed(
-            axes, partial(loaded, image_size=size_of(image_size), device=device), progress
-        )
-    save(figure(maps, design=design), out)
-    typer.echo(str(out))
+    Beside FILE stand FILE's caption (NAME.caption.txt) and a LaTeX stub (NAME.figure.tex).
+    """
+    from visattn.cli.figure_config import resolve
+
+    flags = {
+        "images": images, "models": model, "methods": method, "out": out, "rows": rows,
+        "targets": target, "layers": layer, "heads": head, "queries": query, "width": width,
+        "venue": venue, "scale": scale, "base": base, "contours": contours, "letters": letters,
+        "photos": photos, "dpi": dpi, "difference": difference, "agreement": agreement,
+        "wrap": wrap, "stub": stub, "options": options_of(option or []),
+        "style": options_of(style or []), "weights": weights, "image_size": image_size,
+        "device": device,
+    }  # fmt: skip
+    chosen = resolve(config, flags)
+    for warning in write(chosen):
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(str(chosen.out))
 
 
-def computed(axes: Axes, load: Any, progress: Any) -> list[list[SaliencyMap]]:
-    """Return the maps of a figure, in rows."""
+def write(config: FigureConfig) -> list[str]:
+    """Compute the maps, write the figure, and return what a reader must be warned of."""
+    from visattn import figures
+
+    design = config.design
+    check(config)
+    maps = computed(config)
+    if config.agreement:
+        matrix = figures.agreement(maps, measure=config.agreement)
+        drawn, words = figures.agreement_figure(matrix, design=design), matrix.caption
+    else:
+        most = config.wrap or (4 if design.columns.inches < 4 else 6)
+        kept = figures.with_differences(maps) if config.difference else figures.arranged(maps, most)
+        drawn = figures.figure(kept, design=design)
+        words = figures.caption(kept, design=design)
+    notes = figures.warnings(maps)
+    figures.save(drawn, config.out)
+    if config.stub:
+        figures.save_stub(config.out, words, design.columns, notes)
+    return [*notes, *too_high(drawn, design)]
+
+
+def computed(config: FigureConfig) -> list[list[SaliencyMap]]:
+    """Return the maps of a figure in rows, reporting progress."""
+    from visattn.cli.figure_axes import loaded
     from visattn.progress import reporting
 
-    with reporting(progress):
-        return axes.maps(load)
+    with shown() as progress, reporting(progress):
+        return config.axes.maps(partial(loaded, image_size=config.size, device=config.device))
+
+
+def check(config: FigureConfig) -> None:
+    """Raise `ConfigError` for what no maps could serve, before any is computed."""
+    from visattn.figures.agreement import require_measure
+    from visattn.figures.saving import require_suffix
+
+    require_suffix(config.out)
+    if config.agreement is not None:
+        require_measure(config.agreement)
+        if config.difference:
+            raise ConfigError("--difference and --agreement are two figures: give one of them.")
+
+
+def too_high(drawn: Figure, design: Design) -> list[str]:
+    """Return what to say of a figure that is higher than the page."""
+    width, height = drawn.get_size_inches()
+    page = design.columns.page
+    if height <= page:
+        return []
+    words = f"the figure is {height:.1f} inches high and {width:.1f} wide, and a page of "
+    words += f"{design.venue} holds {page:.1f}: use fewer rows, --wrap, or another --rows"
+    return [words]

@@ -13,7 +13,8 @@ from visattn.saliency import SaliencyMap, Target
 
 Maps = Sequence[Sequence[SaliencyMap | None]]
 
-FACTS = ("image", "model", "weights", "method", "target", "layer", "head", "query")
+DIFFERENCE = "difference"
+FACTS = ("image", "model", "weights", "method", "target", "layer", "head", "query", DIFFERENCE)
 AXES = ("layers", "heads", "query")
 PIXEL = re.compile(r"Pixel\(x=([-+.\deE]+), y=([-+.\deE]+)\)")
 
@@ -45,18 +46,23 @@ class Labels:
             [[[] for _ in range(width)] for _ in range(height)],
             {},
         )
+        left_out = () if _same_model_twice(known) else ("weights",)
         for fact in FACTS:
-            labels._place(fact, [[each.get(fact) for each in row] for row in known])
+            if fact not in left_out:
+                labels._place(fact, [[each.get(fact) for each in row] for row in known])
         return labels
 
     def _place(self, fact: str, values: list[list[str | None]]) -> None:
         across = list(zip(*values, strict=True))
         every = _distinct([value for row in values for value in row])
-        if len(every) < 2:
+        # A map that is no difference is unlike every difference; elsewhere an absent fact (the
+        # target of a class-agnostic map) goes with any.
+        count = _kinds if fact == DIFFERENCE else _count
+        if count([value for row in values for value in row]) < 2:
             self.common.update({fact: every[0]} if every else {})
-        elif all(len(_distinct(row)) < 2 for row in values):
+        elif all(count(row) < 2 for row in values):
             _extend(self.rows, [_distinct(row) for row in values])
-        elif all(len(_distinct(column)) < 2 for column in across):
+        elif all(count(column) < 2 for column in across):
             _extend(self.columns, [_distinct(column) for column in across])
         else:
             for panels, row in zip(self.panels, values, strict=True):
@@ -65,11 +71,15 @@ class Labels:
 
 def facts(saliency: SaliencyMap) -> dict[str, str]:
     """Return what a map shows, in words, by the names in `FACTS`; absent ones are left out."""
+    both = saliency.provenance.get(DIFFERENCE)
+    if both:
+        words = {"image": image_name(saliency), DIFFERENCE: both["label"]}
+        return {name: word for name, word in words.items() if word}
     changed = saliency.provenance.get("changed", {})
     found = {
         "image": image_name(saliency),
         "model": saliency.model,
-        "weights": str(saliency.provenance.get("weights", "")),
+        "weights": weights_name(saliency),
         "method": method_name(saliency),
         "target": target_name(saliency.target),
         "layer": _numbered("layer", changed.get("layers")),
@@ -84,6 +94,11 @@ def image_name(saliency: SaliencyMap) -> str:
     path = saliency.photo.path if saliency.photo is not None else None
     stored = path or saliency.provenance.get("image", {}).get("path")
     return Path(stored).stem if stored else ""
+
+
+def weights_name(saliency: SaliencyMap) -> str:
+    """Return where the weights come from, in words."""
+    return str(saliency.provenance.get("model", {}).get("source", "")).removeprefix("checkpoint ")
 
 
 def method_name(saliency: SaliencyMap) -> str:
@@ -127,8 +142,22 @@ def _numbered(noun: str, value: Any) -> str:
     return f"{value} of {noun}s" if isinstance(value, str) else f"{noun} {value}"
 
 
+def _same_model_twice(known: Sequence[Sequence[dict[str, str]]]) -> bool:
+    """Return whether one model occurs with several weights, which then tell maps apart."""
+    pairs = {(each.get("model"), each.get("weights")) for row in known for each in row if each}
+    return len(pairs) > len({model for model, _ in pairs})
+
+
 def _distinct(values: Sequence[str | None]) -> list[str]:
     return list(dict.fromkeys(value for value in values if value))
+
+
+def _count(values: Sequence[str | None]) -> int:
+    return len(_distinct(values))
+
+
+def _kinds(values: Sequence[str | None]) -> int:
+    return len(set(values))
 
 
 def _extend(labels: list[list[str]], words: list[list[str]]) -> None:

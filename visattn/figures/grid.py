@@ -32,8 +32,8 @@ class Words(NamedTuple):
     text: str
     size: float
     align: str = "center"
-    bold: bool = False
     upright: bool = False
+    colour: str = "black"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Layout:
         panels: list[list[Place | None]] = []
         tops = []
         for row, height in enumerate(heights):
-            top += (GAP if row else 0.0) + self._head(row, left, widths, top, words)
+            top += (GAP if row else 0.0) + self._head(row, left, widths, top, height, words)
             top = self._snap(top)
             tops.append(top)
             panels.append(self._row(row, left, widths, top, height))
@@ -148,7 +148,7 @@ class Layout:
             if aspect is None:
                 placed.append(None)
             else:
-                wide = self._snap(min(width, height / aspect))
+                wide = self._breadth(aspect, width, height)
                 high = self._snap(min(height, wide * aspect))
                 place = Place(
                     self._snap(left + (width - wide) / 2), self._snap(top + (height - high) / 2),
@@ -157,6 +157,9 @@ class Layout:
                 placed.append(place)
             left = self._snap(left + width + GAP)
         return placed
+
+    def _breadth(self, aspect: float, width: float, height: float) -> float:
+        return self._snap(min(width, height / aspect))
 
     def _column_words(self, left: float, widths: list[float]) -> list[Words]:
         """Return the labels of the columns, standing on the panels."""
@@ -182,18 +185,26 @@ class Layout:
         ]
 
     def _head(
-        self, row: int, left: float, widths: list[float], top: float, words: list[Words]
+        self,
+        row: int,
+        left: float,
+        widths: list[float],
+        top: float,
+        height: float,
+        words: list[Words],
     ) -> float:
         """Add the words above the panels of a row, and return how high they stand."""
         wrapped = [
-            wrap(text, self.size, width) if text else []
-            for text, width in zip(self.heads[row], widths, strict=True)
+            wrap(text, self.size, min(width, self._breadth(aspect or 1.0, width, height)))
+            if text
+            else []
+            for text, aspect, width in zip(self.heads[row], self.aspects[row], widths, strict=True)
         ]
         most = max(map(len, wrapped))
-        for lines, width in zip(wrapped, widths, strict=True):
+        for lines, aspect, width in zip(wrapped, self.aspects[row], widths, strict=True):
             start = top + (most - len(lines)) * leading(self.size)
-            align = "left" if self.lettered else "center"
-            x = left if self.lettered else left + width / 2
+            side = (width - self._breadth(aspect, width, height)) / 2 if aspect else 0.0
+            align, x = ("left", left + side) if self.lettered else ("center", left + width / 2)
             words += self._lines(lines, x, start, self.size, align)
             left += width + GAP
         return most * leading(self.size) + (PAD if most else 0.0)

@@ -156,7 +156,7 @@ def _contours(saliency: SaliencyMap, style: Style, axes: Axes) -> None:
     paths = contours(saliency, scale, style.contours, style.interpolation)
     lines = [path[:, ::-1] for path in paths]
     casing = "white" if style.line_color == "black" else "black"
-    for colour, wide, alpha in ((casing, 1.6, 0.55), (style.line_color, 0.8, 1.0)):
+    for colour, wide, alpha in ((casing, 1.4, 0.55), (style.line_color, 0.7, 1.0)):
         axes.add_collection(
             LineCollection(lines, colors=colour, linewidths=wide, alpha=alpha), autolim=False
         )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from visattn.errors import ConfigError
 from visattn.figures import bars as colour_bars
+from visattn.figures.arrangement import rectangle
 from visattn.figures.design import Design
 from visattn.figures.facts import Labels, Maps
 from visattn.figures.grid import PAD, Grid, Layout, Place, Words, stacked
@@ -120,34 +121,6 @@ def figure(
         return _drawn(sheet.with_photos() if chosen.photos else sheet, chosen)
 
 
-def rectangle(maps: Any) -> list[list[SaliencyMap | None]]:
-    """Return maps as rows of equal length; raises `ConfigError` for anything else."""
-    if isinstance(maps, SaliencyMap):
-        maps = [maps]
-    flat = all(each is None or isinstance(each, SaliencyMap) for each in maps)
-    listed = [list(row) for row in ([maps] if flat else maps)]
-    wrong = [each for row in listed for each in row if not isinstance(each, SaliencyMap | None)]
-    if wrong:
-        raise ConfigError(f"A figure is made of saliency maps, not of {type(wrong[0]).__name__}.")
-    lengths = {len(row) for row in listed}
-    if len(lengths) != 1 or not any(each for row in listed for each in row):
-        counts = ", ".join(str(len(row)) for row in listed)
-        raise ConfigError(
-            f"A figure has rows of equal length, with at least one map; these have {counts or 0} "
-            "maps. Fill a row with None."
-        )
-    return [row for row in listed if any(row)]
-
-
-def wrapped(maps: Sequence[SaliencyMap], most: int) -> list[list[SaliencyMap | None]]:
-    """Return a list of maps as rows of at most ``most``, with the fewest empty places."""
-    count = len(maps)
-    widths = range(min(2, count), min(most, count) + 1)
-    width = max(widths, key=lambda each: (-(-count % each) if count > most else each, each))
-    padded = [*maps, *[None] * (-count % width)]
-    return [list(padded[start : start + width]) for start in range(0, count, width)]
-
-
 def letter(index: int) -> str:
     """Return (a), (b), ... (z), (aa), ..."""
     name = ""
@@ -201,7 +174,7 @@ def _drawn(sheet: Sheet, design: Design) -> Figure:
     for bar, place in places:
         colour_bars.draw_bar(page, bar, place, design.style.opacity)
     for each in (*grid.words, *words):
-        _write(page, each)
+        write(page, each)
     return page
 
 
@@ -282,10 +255,11 @@ def _paint(page: Figure, panel: Panel, place: Place, design: Design) -> None:
     axes.set_aspect("auto")
 
 
-def _write(page: Figure, words: Words) -> None:
+def write(page: Figure, words: Words) -> None:
+    """Write a line of text where it belongs."""
     wide, high = page.get_size_inches()
     page.text(
         words.x / wide, 1 - words.y / high, words.text, fontsize=words.size, va="baseline",
         ha=words.align, rotation=90 if words.upright else 0, rotation_mode="anchor",
-        fontweight="bold" if words.bold else "normal", parse_math=False,
+        color=words.colour, parse_math=False,
     )  # fmt: skip

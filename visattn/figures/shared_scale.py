@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from visattn.errors import ConfigError
 from visattn.figures.design import Design
-from visattn.figures.facts import Maps, method_name
+from visattn.figures.facts import DIFFERENCE, Maps, method_name
 from visattn.overlay import Scale, Style, shared_limits
 from visattn.overlay.colorbar import end_labels
 from visattn.saliency import SaliencyMap
 
-DIFFERENCE = "difference"
 MINUS = "\N{MINUS SIGN}"
 TERMS = {
     "minmax": "minimum to maximum",
@@ -77,6 +76,8 @@ class Scaling:
 
 def unit(saliency: SaliencyMap) -> tuple[str, ...]:
     """Return what values of a map are values of: method with options, and model."""
+    if is_difference(saliency):
+        return (f"differences ({saliency.provenance[DIFFERENCE]['scaled']})", saliency.model)
     return (method_name(saliency), saliency.model)
 
 
@@ -159,7 +160,9 @@ def _bars(
 
 def _units(members: Sequence[SaliencyMap]) -> str:
     """Return whose raw values share a bar: said in full where they are not of one kind."""
-    methods = list(dict.fromkeys(method_name(each) for each in members))
+    methods = list(dict.fromkeys(unit(each)[0] for each in members))
+    if all(map(is_difference, members)):
+        return ", ".join(methods)
     models = list(dict.fromkeys(each.model for each in members))
     words = f"raw values of {', '.join(methods)}"
     if len(models) > 1:

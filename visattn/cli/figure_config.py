@@ -1,0 +1,148 @@
+"""FigureConfig: everything that one figure needs to know, from flags and a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from visattn.cli.figure_axes import Axes, networks
+from visattn.cli.options import size_of
+from visattn.errors import ConfigError, suggestion
+
+if TYPE_CHECKING:
+    from visattn.figures import Design
+
+FLAGS = {"images": "IMAGE", "models": "--model", "out": "--out"}
+DESIGN = ("width", "venue", "scale", "base", "letters", "photos", "dpi")
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, (str, int, Path)) else value
+
+
+def _texts(value: Any) -> Any:
+    return [str(each) if isinstance(each, int) else each for each in _listed(value)]
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+
+
+class FigureConfig(BaseModel):
+    """One figure: what it shows and how; relative paths are relative to the current directory.
+
+    Attributes:
+        images, models, methods, targets, layers, heads, queries: the values along each axis.
+        rows: the axis that makes the rows; the others make the columns.
+        out: file to write, .pdf, .svg or .png.
+        weights: one for all models, one for each, or several for one model.
+        image_size: as for `visattn.load_model`, ``448`` or ``384x512``.
+        device: as for `visattn.load_model`.
+        options: given to each method that has them.
+        width, venue, scale, base, letters, photos, dpi, style: see `visattn.figures.Design`.
+        contours: draw contours at half of the scale; or levels.
+        difference: add the difference of the two maps of each row.
+        agreement: draw the agreement of the maps of a row instead: spearman, pearson or iou.
+        wrap: maps side by side where there is a single row or column.
+        stub: write caption and LaTeX stub beside the figure.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
+    models: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+    out: Path
+    methods: Texts = ("auto",)
+    targets: Texts = ()
+    layers: Texts = ()
+    heads: Texts = ()
+    queries: Texts = ()
+    rows: str = "images"
+    weights: Texts = ("pretrained",)
+    image_size: str | int | None = None
+    device: str = "auto"
+    options: dict[str, Any] = Field(default_factory=dict)
+    width: str | float = "double"
+    venue: str = "cvpr"
+    scale: str = "auto"
+    base: str = "grey"
+    contours: bool | tuple[float, ...] = False
+    letters: bool = False
+    photos: bool = True
+    dpi: int = 300
+    style: dict[str, Any] = Field(default_factory=dict)
+    difference: bool = False
+    agreement: str | None = None
+    wrap: Annotated[int, Field(ge=1)] | None = None
+    stub: bool = True
+
+    @property
+    def axes(self) -> Axes:
+        """What the figure shows."""
+        return Axes(
+            self.images,
+            networks(self.models, self.weights),
+            self.methods,
+            self.targets,
+            self.layers,
+            self.heads,
+            self.queries,
+            self.rows,
+            self.options,
+        ).completed()
+
+    @property
+    def design(self) -> Design:
+        """How it is laid out."""
+        from visattn.figures import Design
+
+        own = {name: getattr(self, name) for name in DESIGN}
+        lines = {"contours": self.contours} if self.contours else {}
+        return Design.create(**{**lines, **self.style, **own})
+
+    @property
+    def size(self) -> int | tuple[int, int] | None:
+        """The ``image_size`` of `visattn.load_model`."""
+        return size_of(None if self.image_size is None else str(self.image_size))
+
+
+def resolve(path: Path | None, flags: Mapping[str, Any]) -> FigureConfig:
+    """Return the config of a YAML file (or of none), with the flags that were given on top.
+
+    Raises `ConfigError` for a file that is missing or not YAML, an unknown key, with the nearest
+    right one, and a value of the wrong kind.
+    """
+    settings = {} if path is None else _read(path)
+    given = {key: value for key, value in flags.items() if value not in (None, [], {})}
+    for key in ("options", "style"):
+        if isinstance(settings.get(key), dict) and key in given:
+            given[key] = {**settings[key], **given[key]}
+    try:
+        return FigureConfig.model_validate({**settings, **given})
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        raise ConfigError("\n".join(dict.fromkeys(map(_line, faults)))) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"The config file {path} cannot be read ({reason}).") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"The config file {path} must hold a mapping such as 'rows: images'.")
+    return settings
+
+
+def _line(fault: Any) -> str:
+    key = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        return f"There is no key {key!r}.{suggestion(key, FigureConfig.model_fields)}"
+    if fault["type"] == "missing" or fault["type"] == "too_short":
+        return f"{key} is missing: give {FLAGS.get(key, key)}, or '{key}' in the config file."
+    return f"{key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."

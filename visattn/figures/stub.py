@@ -1,0 +1,57 @@
+r"""The LaTeX stub beside a figure: ``\includegraphics`` with caption and label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from visattn.atomic import write_text
+from visattn.figures.shared_scale import MINUS
+from visattn.figures.width import Width
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", MINUS: "$-$",
+}  # fmt: skip
+
+
+def save_stub(
+    path: str | Path, caption: str, width: Width, warnings: Sequence[str] = ()
+) -> tuple[Path, Path]:
+    r"""Write the caption and a LaTeX stub beside a figure, and return both paths.
+
+    ``NAME.caption.txt`` holds the caption; ``NAME.figure.tex`` the figure environment with
+    ``\includegraphics`` (``\includesvg`` for SVG), ``\caption`` and ``\label``, and the maps'
+    warnings as comments. The two-part suffixes keep clear of a paper's own ``NAME.tex``.
+    """
+    path = Path(path)
+    text = path.with_name(f"{path.stem}.caption.txt")
+    stub = path.with_name(f"{path.stem}.figure.tex")
+    write_text(text, f"{caption}\n")
+    write_text(stub, latex(path.name, caption, width, warnings))
+    return text, stub
+
+
+def latex(name: str, caption: str, width: Width, warnings: Sequence[str] = ()) -> str:
+    """Return the figure environment for a file of this name in LaTeX."""
+    svg = name.lower().endswith(".svg")
+    command, package = ("includesvg", "svg") if svg else ("includegraphics", "graphicx")
+    label = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-") or "figure"
+    lines = [
+        f"% needs \\usepackage{{{package}}}",
+        *(f"% warning: {' '.join(each.split())}" for each in warnings),
+        f"\\begin{{{width.environment}}}[t]",
+        r"  \centering",
+        f"  \\{command}[width={width.latex}]{{{name}}}",
+        f"  \\caption{{{escaped(caption)}}}",
+        f"  \\label{{fig:{label}}}",
+        f"\\end{{{width.environment}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text in which LaTeX reads every character as itself."""
+    return "".join(SPECIAL.get(each, each) for each in text)
