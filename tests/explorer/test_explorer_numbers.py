@@ -77,7 +77,7 @@ def test_rows_and_columns_of_every_layer(open_page: Any, tmp_path: Path, name: s
     path, record = made(model_of(name), tmp_path, size)
     explorer: Explorer = open_page(path)
     chain = record.chain()
-    x, y = size[1] * 0.62, size[0] * 0.3
+    x, y = size[1] * 0.62, size[0] * 0.31
     explorer.click(x, y, size)
     for layer, place in enumerate(chain.layers):
         step, after = chain.steps[place], chain.after(place)

@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from visattn.explorer.packing import Array, Arrays, narrowed
+from visattn.explorer.packing import Array, Arrays, cast
 
 
-def embedded_bias(bias: Array, arrays: Arrays) -> tuple[dict[str, Any], Array]:
-    """Embed a bias that broadcasts to (window, head, query, key) and return it with what is read.
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """A bias that broadcasts to (window, head, query, key), without what repeats.
 
-    Windows with the same bias share it (``windows``: which of the ``kinds`` each has). A relative
-    position bias has few different columns over kinds and heads: then ``places`` (query, key) says
-    which of the ``values`` (place, kind, head) stands where; ``places`` is often the same in every
-    layer and embedded once. Otherwise ``dense`` holds all values (kind, head, query, key). All are
-    float16.
+    Windows with the same bias share it. A relative position bias has few different columns over
+    kinds of windows and heads: then ``places`` says which of ``values`` stands where, often the
+    same in every layer.
+
+    Attributes:
+        kinds: (kind, head, query, key), the different biases of windows.
+        windows: (window,), which of the kinds each window has.
+        values: (place, kind * head), the different columns, or None where that would be longer.
+        places: (query * key,), which of the columns stands where, or None.
     """
-    four = narrowed(bias.reshape((1,) * (4 - bias.ndim) + bias.shape))
-    kinds, windows = _distinct(four)
-    written: dict[str, Any] = {"shape": list(kinds.shape)}
-    if len(windows) > 1:
-        written["windows"] = arrays.indices(windows)
-    columns = kinds.reshape(-1, kinds.shape[2] * kinds.shape[3]).T
-    values, places = _distinct(columns)
-    if values.size * 2 + places.size * 2 < kinds.size * 2:
-        written["values"] = arrays.add(values)
-        written["places"] = arrays.indices(places)
-    else:
-        written["dense"] = arrays.add(kinds)
-    return written, kinds[windows]
 
+    kinds: Array
+    windows: Array
+    values: Array | None = None
+    places: Array | None = None
 
-def bias_bytes(written: dict[str, Any]) -> int:
-    """Return the size of a bias that was written down densely, 0 for one that was not."""
-    dense = written.get("dense")
-    return 0 if dense is None else 2 * int(np.prod(dense["shape"]))
+    @classmethod
+    def of(cls, bias: Array, kind: str) -> Bias:
+        """Return a bias of up to four axes in a type of numbers, ``float16`` or ``float32``."""
+        four = cast(bias.reshape((1,) * (4 - bias.ndim) + bias.shape), kind)
+        kinds, windows = _distinct(four)
+        values, places = _distinct(kinds.reshape(-1, kinds.shape[2] * kinds.shape[3]).T)
+        if values.nbytes + 2 * places.size < kinds.nbytes:
+            return cls(kinds, windows, values, places)
+        return cls(kinds, windows)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Size of what grows with N x N and head, 0 where columns repeat."""
+        return self.kinds.nbytes if self.values is None else 0
+
+    @property
+    def whole(self) -> Array:
+        """The bias (window, head, query, key) as a reader of the page has it."""
+        read: Array = self.kinds[self.windows]
+        return read
+
+    def embedded(self, arrays: Arrays) -> dict[str, Any]:
+        """Put the numbers into the page and return how they are found."""
+        written: dict[str, Any] = {"shape": list(self.kinds.shape)}
+        if len(self.windows) > 1:
+            written["windows"] = arrays.indices(self.windows)
+        if self.values is None or self.places is None:
+            return {**written, "dense": arrays.add(self.kinds)}
+        values, places = arrays.add(self.values), arrays.indices(self.places)
+        return {**written, "values": values, "places": places}
 
 
 def _distinct(values: Array) -> tuple[Array, Array]:

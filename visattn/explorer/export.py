@@ -22,7 +22,7 @@ from visattn.errors import (
 from visattn.explorer.packing import Arrays
 from visattn.explorer.page import page
 from visattn.explorer.route import embedded_layout, embedded_route
-from visattn.geometry import Geometry
+from visattn.images import Size
 from visattn.methods import get_method, list_methods
 from visattn.methods.artefacts import SINK, Artefacts
 from visattn.methods.layers import choose
@@ -106,20 +106,21 @@ def _record(model: Model, prepared: Prepared) -> AttentionRecord:
     try:
         return record_pass(model, [prepared], sites=sites).record
     except CaptureError as error:
-        raise CaptureError(_instead(model, prepared.geometry, str(error))) from error
+        raise CaptureError(_instead(model, prepared.geometry.input, str(error))) from error
 
 
 def _walk(model: Model, record: AttentionRecord) -> Walk:
     chain = model.adapter.chain(record.size)
     if isinstance(chain, Refusal):
-        geometry = Geometry.plain(record.size)
-        raise UnsupportedMethodError(_instead(model, geometry, f"{chain.reason}."))
+        raise UnsupportedMethodError(_instead(model, record.size, f"{chain.reason}."))
+    if not chain.layers and chain.pool is None:
+        aside = "; ".join(dict.fromkeys(chain.aside.values())) or "no attention over tokens"
+        raise UnsupportedMethodError(_instead(model, record.size, f"{aside}."))
     return Walk.of(record)
 
 
-def _instead(model: Model, geometry: Geometry, reason: str) -> str:
+def _instead(model: Model, size: Size, reason: str) -> str:
     """Return why a model cannot be explored, and which methods explain it."""
-    size = geometry.input
     names = [n for n in list_methods() if get_method(n)().refusal(model.adapter, size) is None]
     return (
         f"{model.name} cannot be explored: {reason} Methods that apply to it (visattn explain): "

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from visattn.errors import CaptureError, UnsupportedMethodError
-from visattn.explorer.bias import bias_bytes, embedded_bias
-from visattn.explorer.packing import Array, Arrays, narrowed
+from visattn.explorer.bias import Bias
+from visattn.explorer.packing import Array, Arrays, cast
 from visattn.observation import AttentionOperation, wide
 
 TOLERANCE = 5e-3  # half of what the page promises; the browser adds rounding of its own
@@ -20,11 +20,11 @@ DENSE_BYTES = 16 * 2**20  # of one operation's weights or bias, which grow with 
 def embedded_operation(operation: AttentionOperation, arrays: Arrays) -> dict[str, Any]:
     """Embed one operation whose windows stand in its batch axis, for one image.
 
-    ``query`` and ``key`` are (window, head, token, channel) in float16, or in float32 where
-    float16 would change a weight by more than `TOLERANCE`; ``weights`` (window, head, query, key)
-    stands instead of them where they were not recovered. Raises `UnsupportedMethodError` for
-    weights or a bias of more than `DENSE_BYTES`, and `CaptureError` where what is embedded does
-    not give back the captured weights.
+    ``query`` and ``key`` are (window, head, token, channel), ``weights`` (window, head, query, key)
+    stands instead of them where they were not recovered. Numbers are float16; query, key and bias
+    are float32 where float16 would change a weight by more than `TOLERANCE`. Raises
+    `UnsupportedMethodError` for weights or a bias of more than `DENSE_BYTES`, and `CaptureError`
+    where what is embedded does not give back the captured weights.
     """
     windows, heads, queries, keys = operation.shape
     facts = {
@@ -37,28 +37,25 @@ def embedded_operation(operation: AttentionOperation, arrays: Arrays) -> dict[st
     }
     if operation.query is None or operation.key is None:
         return {**facts, **_explicit(operation, arrays)}
-    bias, read = _bias(operation, arrays)
     for kind in ("float16", "float32"):
         query, key = (_array(part, kind) for part in (operation.query, operation.key))
-        seen = replace(operation, query=_tensor(query), key=_tensor(key), bias=read)
-        if _worst(operation, replace(seen, value=operation.value.detach().cpu())) <= TOLERANCE:
+        bias = None if operation.bias is None else Bias.of(_numbers(operation.bias), kind)
+        seen = replace(
+            operation,
+            query=_tensor(query),
+            key=_tensor(key),
+            value=operation.value.detach().cpu(),
+            bias=None if bias is None else _tensor(bias.whole),
+        )
+        if _worst(operation, seen) <= TOLERANCE:
+            _check_size(operation, "bias", 0 if bias is None else bias.dense_bytes)
             operands = {"query": arrays.add(query), "key": arrays.add(key)}
-            return {**facts, **operands, "scale": float(operation.scale), "bias": bias}
+            written = None if bias is None else bias.embedded(arrays)
+            return {**facts, **operands, "scale": float(operation.scale), "bias": written}
     raise CaptureError(
         f"{operation.name}: the query, key and bias that would be embedded change its weights by "
         f"more than {TOLERANCE:g}; leave the layer out with layers= (--layers)."
     )
-
-
-def _bias(
-    operation: AttentionOperation, arrays: Arrays
-) -> tuple[dict[str, Any] | None, torch.Tensor | None]:
-    """Return the bias as it is written, and as a reader has it; None where there is none."""
-    if operation.bias is None:
-        return None, None
-    written, read = embedded_bias(wide(operation.bias).detach().cpu().numpy(), arrays)
-    _check_size(operation, "bias", bias_bytes(written))
-    return written, _tensor(read)
 
 
 def _explicit(operation: AttentionOperation, arrays: Arrays) -> dict[str, Any]:
@@ -90,8 +87,12 @@ def _worst(operation: AttentionOperation, seen: AttentionOperation) -> float:
 
 
 def _array(tensor: torch.Tensor, kind: str) -> Array:
-    values = wide(tensor).detach().cpu().numpy()
-    return narrowed(values) if kind == "float16" else values.astype(np.float32)
+    return cast(_numbers(tensor), kind)
+
+
+def _numbers(tensor: torch.Tensor) -> Array:
+    found: Array = wide(tensor).detach().cpu().numpy()
+    return found
 
 
 def _tensor(values: Array) -> torch.Tensor:

@@ -66,12 +66,12 @@ def packed(values: Array) -> str:
     return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode("ascii")
 
 
-def narrowed(values: Array) -> Array:
-    """Return float16 values; what is finite stays finite.
+def cast(values: Array, kind: str) -> Array:
+    """Return values as ``float16`` or ``float32``; what is finite stays finite.
 
     Masks are often the lowest number of a wider type, which float16 would turn into infinity.
     """
-    limit = np.finfo(np.float16).max
+    limit = np.finfo(kind).max
     finite = np.isfinite(values)
     clipped = np.where(finite, np.clip(np.where(finite, values, 0), -limit, limit), values)
-    return clipped.astype(np.float16)
+    return clipped.astype(kind)
