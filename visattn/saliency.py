@@ -142,6 +142,18 @@ class SaliencyMap:
         image = self.photograph() if photo is None else load_image(photo)
         return draw(self, image, Style.create(**style))
 
+    def _repr_png_(self) -> bytes:
+        """Show the map over its photo, for notebooks."""
+        from visattn.overlay.notebook import png
+
+        return png(self)
+
+    def _repr_html_(self) -> str:
+        """Show the map over its photo with its caption as text, for notebooks."""
+        from visattn.overlay.notebook import html
+
+        return html(self)
+
     def save(self, path: str | Path) -> Path:
         """Write grid, geometry and provenance to an ``.npz`` file, complete or not at all."""
         path = Path(path)

@@ -58,7 +58,7 @@ ScaleName = Annotated[
     str | None,
     typer.Option(
         help="Maps on one colour scale: shared (all), row, column, panel (none), or auto: all of "
-        "one method and model, else none."
+        "one method and model with ranges alike, else none."
     ),
 ]
 Base = Annotated[

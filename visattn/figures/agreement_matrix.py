@@ -49,7 +49,7 @@ def _drawn(agreement: Agreement, design: Design) -> Figure:
     side = min(LARGEST, (width - left) / len(agreement.labels))
     left = (width - side * len(agreement.labels) + left) / 2
     columns = _column_labels(agreement.labels, side, size)
-    top = max(height for _, height in columns) + PAD
+    top = max(height for _, height in columns) + 2 * PAD
     board = Place(left, top, side * len(agreement.labels), side * len(agreement.labels))
     bar = _bar(agreement)
     places, words, bottom = below(
@@ -57,7 +57,7 @@ def _drawn(agreement: Agreement, design: Design) -> Figure:
     )
     page = Figure(figsize=(width, bottom + PAD / 2), dpi=design.dpi)
     _board(page, agreement, bar.scale, board)
-    draw_bar(page, bar, places[0], 1.0)
+    draw_bar(page, bar, places[0], None)
     words += _row_labels(agreement.labels, board, side, size)
     for index, (lines, _) in enumerate(columns):
         words += _stood(lines, board.left + (index + 0.5) * side, top - PAD, size)

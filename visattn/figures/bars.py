@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from visattn.figures.grid import GAP, PAD, Grid, Place, Words, fits, stacked
 from visattn.figures.shared_scale import ColourBar
 from visattn.figures.typesetting import leading, measure, wrap
+from visattn.images import Pixels
 from visattn.overlay.colorbar import paint_bar
 
 THICK = 0.075
@@ -42,7 +43,8 @@ def under_column(bar: ColourBar, grid: Grid, size: float) -> tuple[Place, list[W
     """Return the place of a bar below its column, its words, and where they end."""
     column = bar.column or 0
     left = grid.left + sum(grid.widths[:column]) + column * GAP
-    place = Place(left, grid.bottom + PAD, grid.widths[column], THICK)
+    inset = 0.05 * grid.widths[column]
+    place = Place(left + inset, grid.bottom + PAD, grid.widths[column] - 2 * inset, THICK)
     words, bottom = _ends(bar, place, size)
     return place, words, bottom
 
@@ -65,12 +67,16 @@ def below(
     return places, words, max(bottoms)
 
 
-def draw_bar(figure: Figure, bar: ColourBar, place: Place, opacity: float) -> None:
-    """Paint a bar as the maps are painted, low end left or at the bottom."""
+def draw_bar(figure: Figure, bar: ColourBar, place: Place, opacity: float | None) -> None:
+    """Paint a bar as the maps are painted, low end left or at the bottom; None is solid colour."""
     wide, high = figure.get_size_inches()
     upright = place.height > place.width
     pixels = [max(2, round(side * figure.dpi)) for side in (place.height, place.width)]
-    painted = paint_bar(bar.scale, opacity, min(pixels), max(pixels))
+    painted = (
+        _solid(bar, max(pixels))
+        if opacity is None
+        else paint_bar(bar.scale, opacity, min(pixels), max(pixels))
+    )
     axes = figure.add_axes(
         (place.left / wide, 1 - (place.top + place.height) / high, place.width / wide,
          place.height / high)
@@ -80,6 +86,11 @@ def draw_bar(figure: Figure, bar: ColourBar, place: Place, opacity: float) -> No
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_linewidth(0.4)
+
+
+def _solid(bar: ColourBar, pixels: int) -> Pixels:
+    values = np.linspace(-1.0 if bar.scale.diverging else 0.0, 1.0, pixels)
+    return np.rint(bar.scale.colours(values)[None]).astype(np.uint8)
 
 
 def _ends(bar: ColourBar, place: Place, size: float) -> tuple[list[Words], float]:

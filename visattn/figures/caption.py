@@ -83,7 +83,7 @@ def _targets(shown: Sequence[SaliencyMap]) -> str:
     words = ""
     if specific:
         targets = _each("target", map(facts, specific))
-        many = f"{len(targets)} classes, as written"
+        many = f"{len(targets)} classes, named at the panels"
         words = f"Explained: {_listed(targets) if len(targets) < 7 else many}."
     if specific and agnostic:
         verb = "knows" if len(agnostic) == 1 else "know"

@@ -24,7 +24,7 @@ class Design:
         venue: whose columns ``single`` and ``double`` are; a name of `visattn.figures.VENUES`.
         dpi: pixels per inch of photos and maps; text, lines and frames are vectors.
         scale: which maps share a colour scale: ``shared`` (all), ``row``, ``column``, ``panel``
-            (none), or ``auto``: all maps of one method and model, else none.
+            (none), or ``auto``: all maps of one method and model whose ranges are alike, else none.
         base: the photo under the maps: ``grey``, ``faded`` (towards white) or ``photo``.
         photos: show the photos themselves beside the maps, where a row or column has one photo.
         letters: mark the panels (a), (b), ...

@@ -132,7 +132,9 @@ class Layout:
         panels: list[list[Place | None]] = []
         tops = []
         for row, height in enumerate(heights):
-            top += (GAP if row else 0.0) + self._head(row, left, widths, top, height, words)
+            headed = any(self.heads[row])
+            top += (2 * GAP if headed else GAP) if row else 0.0
+            top += self._head(row, left, widths, top, height, words)
             top = self._snap(top)
             tops.append(top)
             panels.append(self._row(row, left, widths, top, height))

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from visattn.errors import ImageError
 from visattn.figures.design import Design
 from visattn.figures.facts import query_box
-from visattn.figures.typesetting import LEADING, leading, wrap
+from visattn.figures.typesetting import leading, wrap
 from visattn.geometry import Box
 from visattn.images import Image, Pixels, Size
 from visattn.overlay import Scale, Style, contours, draw
@@ -174,7 +174,7 @@ def _say(words: str, axes: Axes, size: float) -> None:
     lines = _fitting(words, size, shown.width * 0.9, shown.height * 0.9)
     axes.text(
         0.5, 0.5, "\n".join(lines[0]), transform=axes.transAxes, ha="center", va="center",
-        fontsize=lines[1], linespacing=LEADING, parse_math=False,
+        fontsize=lines[1], linespacing=1.05, parse_math=False,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from visattn.figures.facts import Labels, Maps
 from visattn.figures.grid import PAD, Grid, Layout, Place, Words, stacked
 from visattn.figures.page import TEXT
 from visattn.figures.panel import Panel, paint
-from visattn.figures.shared_scale import MINUS, ColourBar, Scaling
+from visattn.figures.shared_scale import ColourBar, Scaling, number
 from visattn.figures.typesetting import leading, wrap
 from visattn.images import Image, Size
 from visattn.overlay import Scale
@@ -68,9 +68,11 @@ class Sheet:
         one = self.labels
         blank: list[str] = []
         if column:
-            labels = replace(
-                one, columns=[[PHOTO], *one.columns], panels=[[blank, *row] for row in one.panels]
-            )
+            # Where columns have no labels of their own, a word above the photo stands with theirs.
+            bare = not any(one.columns) and any(one.panels[0])
+            heads = [[blank, *row] for row in one.panels]
+            heads[0][0] = [PHOTO] if bare else blank
+            labels = replace(one, columns=[blank if bare else [PHOTO], *one.columns], panels=heads)
         else:
             labels = replace(
                 one, rows=[[PHOTO], *one.rows], panels=[[blank for _ in panels[0]], *one.panels]
@@ -213,7 +215,7 @@ def _range(panel: Panel | None, sheet: Sheet, design: Design) -> str:
     if panel is None or panel.saliency is None or panel.saliency.no_signal:
         return ""
     low, high = Scale.of(panel.saliency, panel.style).limits
-    return f"{low:.3g} to {high:.3g}".replace("-", MINUS)
+    return f"{number(f'{low:.3g}')} to {number(f'{high:.3g}')}"
 
 
 def _bars(
@@ -240,6 +242,7 @@ def _bars(
         places += zip(common, spots, strict=True)
         words += said
     lines = wrap(scaling.statement, size, room) if scaling.statement else []
+    bottom += PAD if lines else 0.0
     words += stacked(lines, grid.left + room / 2, bottom, size)
     return places, words, bottom + len(lines) * leading(size)
 

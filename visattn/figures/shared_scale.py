@@ -13,6 +13,9 @@ from visattn.overlay.colorbar import end_labels
 from visattn.saliency import SaliencyMap
 
 MINUS = "\N{MINUS SIGN}"
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+TIMES = "\N{MULTIPLICATION SIGN}"
+ALIKE = 0.25
 TERMS = {
     "minmax": "minimum to maximum",
     "max": "zero to maximum",
@@ -34,13 +37,24 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True)
 class ColourBar:
-    """One colour bar: its scale, the words at its ends, and the row or column it belongs to."""
+    """One colour bar.
+
+    Attributes:
+        scale: which raw value has which colour.
+        ends: the words at its low and high end.
+        label: whose values it shows, and how they are scaled.
+        row, column: what it belongs to, None for the whole figure.
+        units: methods (and models) whose values it shows.
+        term: the normalisation in words.
+    """
 
     scale: Scale
     ends: tuple[str, str]
     label: str
     row: int | None = None
     column: int | None = None
+    units: tuple[str, ...] = ()
+    term: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,24 @@ def _resolved(maps: Maps, design: Design) -> str:
         return "shared"
     if design.scale != "auto":
         return design.scale
-    plain = {unit(each) for row in maps for each in row if each and not is_difference(each)}
-    return "unit" if len(plain) < 2 else "panel"
+    shown = [each for row in maps for each in row if each and not each.no_signal]
+    plain = [each for each in shown if not is_difference(each)]
+    return "unit" if len(set(map(unit, plain))) < 2 and _alike(plain) else "panel"
+
+
+def _alike(maps: Sequence[SaliencyMap]) -> bool:
+    """Return whether every map spans at least `ALIKE` of what all of them span together.
+
+    On a common scale one map with a hundredfold range would leave the others without colour.
+    """
+    lows, highs = (
+        [float(each.grid.min()) for each in maps],
+        [float(each.grid.max()) for each in maps],
+    )
+    if not maps:
+        return True
+    whole = max(highs) - min(lows)
+    return all(high - low >= ALIKE * whole for low, high in zip(lows, highs, strict=True))
 
 
 def is_difference(saliency: SaliencyMap) -> bool:
@@ -149,13 +179,24 @@ def _bars(
         name = "fixed limits"
     lowest = min(members, key=lambda each: float(each.grid.min()))
     highest = max(members, key=lambda each: float(each.grid.max()))
-    ends = end_labels(scale, lowest.grid)[0], end_labels(scale, highest.grid)[1]
+    low, high = end_labels(scale, lowest.grid)[0], end_labels(scale, highest.grid)[1]
     label = f"{_units(members)}, {TERMS.get(name, name)}"
-    if kind in ("shared", "unit"):
+    if kind in ("shared", "unit") and len(members) > 1:
         label += "; one scale for all"
     row = int(str(key[0])) if kind == "row" else None
     column = int(str(key[0])) if kind == "column" else None
-    return [ColourBar(scale, ends, label, row, column)]
+    units = tuple(dict.fromkeys(" of ".join(unit(each)) for each in members))
+    ends = number(low), number(high)
+    return [ColourBar(scale, ends, label, row, column, units, TERMS.get(name, name))]
+
+
+def number(text: str) -> str:
+    """Return a number as it is set in print: a real minus sign, and powers of ten."""
+    mantissa, exponential, exponent = text.partition("e")
+    mantissa = mantissa.replace("-", MINUS)
+    if not exponential:
+        return mantissa
+    return f"{mantissa}{TIMES}10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
 
 def _units(members: Sequence[SaliencyMap]) -> str:
@@ -174,4 +215,7 @@ def _statement(kind: str, bars: Sequence[ColourBar]) -> str:
     """Return what a line below the figure says where bars stand at rows or columns."""
     if kind not in ("row", "column") or not bars:
         return ""
-    return f"one scale for each {kind}: {'; '.join(dict.fromkeys(bar.label for bar in bars))}"
+    labels = list(dict.fromkeys(bar.label for bar in bars))
+    if all(len(bar.units) == 1 for bar in bars):
+        labels = [f"raw values, {' or '.join(dict.fromkeys(bar.term for bar in bars))}"]
+    return f"one scale for each {kind}: {'; '.join(labels)}"

@@ -8,7 +8,7 @@ from visattn.overlay.text import font, printable, shorten
 
 LEADING = 1.22
 FINE = 100
-BREAKS = re.compile(r"[^\s_\-./:]*[\s_\-./:]*")
+BREAKS = re.compile(r"(?:[^\s_\-./:]|[.:](?=\d))*(?:[\s_\-/]|[.:](?!\d))*")
 
 
 def leading(size: float) -> float:
