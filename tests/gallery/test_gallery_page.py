@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gallery_fakes import FakeEngine, bug, photo, settings
+from PIL import Image as PillowImage
 
 from visattn.gallery import run_gallery
 from visattn.gallery.page import embedded, url
@@ -98,12 +103,12 @@ def page(browser: Any, gallery: Path) -> Iterator[Any]:
 
 
 def names(page: Any) -> list[str]:
-    return page.locator(".card h2").all_inner_texts()
+    return page.locator(".card h2").all_text_contents()
 
 
 def tiles(page: Any, name: str) -> list[str]:
     card = page.locator(".card", has=page.get_by_role("heading", name=name, exact=True))
-    return [text.split("\n")[0] for text in card.locator(".tile .words").all_inner_texts()]
+    return card.locator(".tile .words b").all_text_contents()
 
 
 def at_cursor(page: Any) -> tuple[str, str]:
@@ -173,7 +178,7 @@ def test_the_slider_fades_the_heat_and_nothing_else(page: Any) -> None:
     page.locator(".tile").first.click()
     page.locator("#box-opacity").fill("90")
     assert opacity() == pytest.approx(0.9)
-    page.keyboard.press("Tab")
+    page.locator("#box-name").click()
     page.keyboard.press("h")
     assert opacity() == 0
 
@@ -389,6 +394,126 @@ def test_many_photos_are_drawn_as_they_are_needed(browser: Any, tmp_path: Path) 
         page.keyboard.press("j")
     assert at_cursor(page)[0] == "59.png"
     assert page.locator(".card").count() == 60
+    assert page.seen == []
+    page.close()
+
+
+def halves(page: Any) -> tuple[Any, Any]:
+    """Return the left and the right half of the large picture, without the line and the names."""
+    page.add_style_tag(content=".line, .side { display: none }")
+    picture = page.locator(".stage > .stack").screenshot()
+    pixels = np.asarray(PillowImage.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    width = pixels.shape[1]
+    return pixels[:, : width // 2 - 4], pixels[:, width // 2 + 4 :]
+
+
+def test_two_maps_are_compared_under_a_line(browser: Any, gallery: Path) -> None:
+    page = opened(browser, gallery, bypass_csp=True)
+    page.locator(".tile").first.click()
+    assert page.locator("#compare-tools").is_hidden()
+    alone = halves(page)
+    page.keyboard.press("2")
+    other = halves(page)
+    assert np.abs(alone[1] - other[1]).mean() > 5
+    page.keyboard.press("1")
+    page.locator("#other").select_option("dark of fake")
+    assert page.locator(".side").all_inner_texts() == ["bright", "dark"]
+    both = halves(page)
+    assert np.abs(both[0] - alone[0]).mean() < 0.5
+    assert np.abs(both[1] - other[1]).mean() < 0.5
+    box = page.locator(".stage > .stack").bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 20)
+    page.mouse.up()
+    assert abs(int(page.locator("#wipe").input_value()) - 20) <= 1
+    page.locator("#box-name").click()
+    page.keyboard.press("b")
+    assert page.locator("#wipe").input_value() == "100"
+    assert np.abs(halves(page)[1] - alone[1]).mean() < 0.5
+    page.keyboard.press("b")
+    assert np.abs(halves(page)[0] - other[0]).mean() < 0.5
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.locator("#box-name").inner_text() == "deep/bee.png"
+    assert page.locator("#other").input_value() == "dark of fake"
+    assert page.seen == []
+    page.close()
+
+
+def test_blinking_shows_one_and_then_the_other(page: Any) -> None:
+    from playwright.sync_api import expect
+
+    page.locator(".tile").first.click()
+    page.locator("#other").select_option("dark of fake")
+    page.locator("#blink").click()
+    expect(page.locator("#wipe")).to_have_value("0")
+    expect(page.locator("#wipe")).to_have_value("100")
+    page.locator("#blink").click()
+    assert page.locator("#blink").get_attribute("aria-pressed") == "false"
+    page.locator("#other").select_option("")
+    assert page.locator(".above").count() == 0
+
+
+def test_statistics_of_what_is_shown(page: Any) -> None:
+    page.locator("#method").select_option("bright")
+    page.locator("#statistics-button").click()
+    body = page.locator("#statistics-body")
+    assert body.locator("section h3").nth(1).inner_text().startswith("bright of fake")
+    assert body.locator("section h3").first.inner_text() == "Most unusual first"
+    entropy = body.locator(".bars").first
+    assert entropy.get_attribute("aria-label").startswith("Entropy: from ")
+    assert entropy.get_attribute("aria-label").endswith("3 maps")
+    counts = entropy.locator("span").evaluate_all("bars => bars.map((bar) => bar.title)")
+    assert sum(int(text.split()[0]) for text in counts) == 3
+    assert "five or more" in body.inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("#statistics").is_hidden()
+
+
+def test_the_strangest_map_comes_first(browser: Any, tmp_path: Path) -> None:
+    for number in range(9):
+        photo(tmp_path / "in" / f"{number}.png", 60, 90, spot=(30, 30 + 3 * number))
+    noisy = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    PillowImage.fromarray(noisy).save(tmp_path / "in" / "5.png")
+    config = settings(tmp_path / "in", tmp_path / "out", methods=["bright"])
+    run_gallery(config, progress=False, engine=FakeEngine())
+    page = opened(browser, tmp_path / "out" / "index.html")
+    page.locator("#sort").select_option("unusual-down")
+    assert names(page)[0] == "5.png"
+    page.keyboard.press("Escape")
+    page.locator("#statistics-button").click()
+    first = page.locator(".odd li").first
+    assert first.inner_text().startswith("5.png")
+    first.locator("button").click()
+    assert page.locator("#box-name").inner_text() == "5.png"
+    assert page.seen == []
+    page.close()
+
+
+def test_the_selection_is_saved_as_a_table(browser: Any, tmp_path: Path) -> None:
+    hostile = ['a,"b".png', "=1+1.png", "line\nbreak.png", "a%20b.png"]
+    for name in hostile:
+        photo(tmp_path / "in" / name)
+    config = settings(tmp_path / "in", tmp_path / "out", methods=["bright", "signed"])
+    run_gallery(config, progress=False, engine=FakeEngine())
+    page = opened(browser, tmp_path / "out" / "index.html")
+    page.locator("#method").select_option("signed")
+    with page.expect_download() as started:
+        page.locator("#table-button").click()
+    assert started.value.suggested_filename == "selection.csv"
+    text = Path(started.value.path()).read_bytes().decode("utf-8")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert {row["image"] for row in rows} == set(hostile)
+    manifest = map(json.loads, (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
+    lines = {line["image"]: line for line in manifest if line["method"] == "signed"}
+    for row in rows:
+        line = lines[row["image"]]
+        assert row["method"] == "signed"
+        assert float(row["probability"]) == line["probability"]
+        assert float(row["entropy"]) == line["statistics"]["entropy"]
+        assert row["outlier_tokens"] == ""
+        assert row["map"] == line["map"]
     assert page.seen == []
     page.close()
 

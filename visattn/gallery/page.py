@@ -20,12 +20,16 @@ from visattn.gallery.record import Record
 from visattn.gallery.store import Store
 
 STOPS = 17
+SCRIPTS = (
+    *("elements", "filter", "cards", "lightbox", "compare", "statistics", "export"),
+    *("opacity", "keyboard", "start"),
+)
 
 
 def write_page(store: Store, entries: Sequence[Entry], record: Record) -> None:
     """Write index.html from the entries; photos in the order of their names."""
     data = page_data(store, entries, record)
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css"), _script()
     template = Environment(autoescape=True).from_string(_asset("page.html"))
     text = template.render(
         title=data["title"],
@@ -129,6 +133,12 @@ def _default_opacity() -> float:
 
 def _readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _script() -> str:
+    """Return the files of the script as one, whose names stay inside it."""
+    parts = "\n".join(_asset(f"page_{name}.js") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _asset(name: str) -> str:
