@@ -1,4 +1,4 @@
-"""``visattn render``, as typed."""
+"""``visattn render`` and ``visattn export``, as typed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def test_a_gallery_is_drawn_again_without_model_and_torch(tmp_path: Path, photos
     lines = map(json.loads, (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
     colours = {line["method"]: line["statistics"]["colormap"] for line in lines}
     assert (colours["gradcam"], colours["layercam"] == "magma") == ("magma", False)
+
+    words = ("--coco", "masks.json", "--sheet", "sheet.pdf", "--method", "gradcam")
+    left = run("export", "out", *words, cwd=tmp_path)
+    assert left.returncode == 0, left.stderr
+    assert left.stdout == "sheet.pdf: 1 map\nmasks.json: 1 mask of 1 maps\n"
+    (mask,) = json.loads((tmp_path / "masks.json").read_text())["annotations"]
+    assert mask["segmentation"]["size"] == [512, 512]
 
     shutil.rmtree(tmp_path / "in")
     code = (

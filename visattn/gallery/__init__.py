@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
 from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
+from visattn.gallery.export import export_gallery
 from visattn.gallery.manifest import Entry, Manifest
 from visattn.gallery.render import Rendering, render_gallery
 from visattn.gallery.resolve import load_config, resolve_config
@@ -25,6 +26,7 @@ __all__ = [
     "Summary",
     "TorchEngine",
     "UnfinishedError",
+    "export_gallery",
     "load_config",
     "render_gallery",
     "resolve_config",

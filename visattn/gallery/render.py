@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import track
 
-from visattn.errors import ConfigError, VisattnError, suggestion
+from visattn.errors import ConfigError, VisattnError
 from visattn.gallery.drawing import (
     PHOTO_SIDE,
     at_size,
@@ -27,6 +27,7 @@ from visattn.gallery.manifest import OK, Entry
 from visattn.gallery.page import write_page
 from visattn.gallery.plan import sha256
 from visattn.gallery.record import CUT, Record, read_record, write_record
+from visattn.gallery.selection import named
 from visattn.gallery.store import Store, writing
 from visattn.images import Image, Size, load_image
 
@@ -92,7 +93,7 @@ def render_gallery(
         )
     with store.lock():
         record, entries = read_record(store.run), store.manifest.read()
-        chosen = _chosen(record, entries, models, methods)
+        chosen = named(record, entries, models, methods)
         options = _options(record, store, chosen, style or {}, scale)
         styles = {pair: gallery_style(each) for pair, each in options.items()}
         folder = Path(record["input"]) if photos is None else photos
@@ -173,28 +174,6 @@ class _Drawing:
             self.failures[entry.key] = str(error)
             return entry
         return replace(entry, statistics=statistics_of(saliency, style))
-
-
-def _chosen(
-    record: Record, entries: Sequence[Entry], models: Sequence[str], methods: Sequence[str]
-) -> list[Entry]:
-    known = {
-        "model": list(record["models"]),
-        "method": list({name: 0 for each in record["models"].values() for name in each["methods"]}),
-    }
-    for kind, names in (("model", models), ("method", methods)):
-        for name in names:
-            if name not in known[kind]:
-                near = suggestion(name, known[kind]) or f" It has {', '.join(known[kind])}."
-                raise ConfigError(f"This gallery has no {kind} {name!r}.{near}")
-    found = [
-        entry
-        for entry in entries
-        if (not models or entry.model in models) and (not methods or entry.method in methods)
-    ]
-    if not found:
-        raise ConfigError("This gallery has no map of these models and methods.")
-    return found
 
 
 def _options(

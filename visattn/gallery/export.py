@@ -1,0 +1,56 @@
+"""Export: what leaves a stored gallery for other tools and for print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from visattn.errors import ConfigError
+from visattn.gallery.coco import write_coco
+from visattn.gallery.contact_sheet import write_sheet
+from visattn.gallery.drawing import gallery_style
+from visattn.gallery.record import read_record
+from visattn.gallery.selection import named, tabled
+from visattn.gallery.store import Store
+
+SHARE = 0.5
+
+
+def export_gallery(
+    out: Path,
+    *,
+    table: Path | None = None,
+    models: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    coco: Path | None = None,
+    share: float = SHARE,
+    sheet: Path | None = None,
+) -> tuple[int, int]:
+    """Write masks and contact sheets of the gallery in ``out``; return maps and masks.
+
+    ``table`` is what the page's "Save table" wrote and chooses maps and their order; ``models`` and
+    ``methods`` choose by name. See `write_coco` and `write_sheet`. Raises `ConfigError`, with
+    nothing written, where ``out`` is no gallery, nothing is asked for, nothing is chosen, or
+    ``share`` is not above 0 and at most 1.
+    """
+    store = Store(out)
+    if not store.run.is_file():
+        raise ConfigError(
+            f"{out} is no gallery (there is no run.json); 'visattn gallery' makes one."
+        )
+    if coco is None and sheet is None:
+        raise ConfigError("There is nothing to export: give --coco FILE.json or --sheet FILE.pdf.")
+    if not 0 < share <= 1:
+        raise ConfigError(f"--share is a share of the mass above 0, up to 1, not {share:g}.")
+    record = read_record(store.run)
+    chosen = tabled(named(record, store.manifest.read(), models, methods), table)
+    if sheet is not None:
+        styles = {
+            (model, method): replace(gallery_style(each["style"]), caption=False, colorbar=False)
+            for model, known in record["models"].items()
+            for method, each in known["methods"].items()
+        }
+        write_sheet(store, chosen, styles, sheet)
+    masks = write_coco(store, chosen, share, coco) if coco is not None else 0
+    return len(chosen), masks
