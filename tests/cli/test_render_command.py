@@ -33,7 +33,7 @@ def test_a_gallery_is_drawn_again_without_model_and_torch(tmp_path: Path, photos
     assert left.returncode == 0, left.stderr
     assert left.stdout == "sheet.pdf: 1 map\nmasks.json: 1 mask of 1 maps\n"
     (mask,) = json.loads((tmp_path / "masks.json").read_text())["annotations"]
-    assert mask["segmentation"]["size"] == [512, 512]
+    assert mask["segmentation"]["size"] == [512, 416]
 
     shutil.rmtree(tmp_path / "in")
     code = (
