@@ -105,3 +105,7 @@ class Explorer:
     def text(self, place: str) -> str:
         found: str = self.page.locator(place).inner_text()
         return found
+
+    def locator_count(self, place: str) -> int:
+        count: int = self.page.locator(place).count()
+        return count

@@ -90,7 +90,7 @@ const KEYS = {
   m: () => set({ head: null }), r: () => data.readout && set({ selection: { kind: "read" } }), c: nextPrefix,
   h: () => set({ heat: !state.heat }), o: () => set({ marks: !state.marks }), "?": () => $("help").showModal(),
 };
-Object.keys(VIEWS).forEach((view, i) => { KEYS[String(i + 1)] = () => set({ view }); });
+Object.keys(VIEWS).forEach((view, i) => { KEYS[String(i + 1)] = () => $("views").children[i].click(); });
 
 function keyed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || $("help").open) return;

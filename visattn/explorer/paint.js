@@ -15,12 +15,12 @@ function cells(answer, row = shownRow(answer)) {
 function limits(values) {
   const known = values.filter((value) => value !== null);
   if (!known.length) return [0, 0];
-  if (state.view === "norms") return [Math.min(...known), Math.max(...known)];
+  const high = known.reduce((one, other) => Math.max(one, other));
+  if (state.view === "norms") return [known.reduce((one, other) => Math.min(one, other)), high];
   if (state.scale === "percentile") {
     const ordered = known.slice().sort((a, b) => a - b);
     return [0, ordered[Math.round(0.99 * (ordered.length - 1))]];
   }
-  const high = Math.max(...known);
   return [state.scale === "logarithm" ? high * 10 ** -DECADES : 0, high];
 }
 

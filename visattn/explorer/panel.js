@@ -29,8 +29,14 @@ const hasHeads = () => state.view === "to" || state.view === "from";
 /* ---------- what is built once ---------- */
 
 function buildViews() {
-  $("views").append(...Object.entries(VIEWS).map(([view, text]) =>
-    el("button", { type: "button", value: view, on: { click: () => set({ view }) } }, text)));
+  const unread = data.marks.every((each) => !each.norms);
+  $("views").append(...Object.entries(VIEWS).map(([view, text]) => {
+    const off = view === "norms" && unread;
+    return el("button", {
+      type: "button", value: view, disabled: off ? "" : null, on: { click: () => set({ view }) },
+      title: off ? "Token norms are not read in this family of models" : null,
+    }, text);
+  }));
 }
 
 function prefixNames() {
@@ -64,6 +70,12 @@ function thumb(label, act) {
     el("canvas", { "aria-hidden": "true" }), el("span", {}));
 }
 
+// Thumbnails stand in full rows where that can be.
+function arrange(box) {
+  const many = box.children.length, rest = (columns) => (columns - (many % columns)) % columns;
+  box.style.setProperty("--columns", String([6, 7, 5].reduce((best, other) => (rest(other) < rest(best) ? other : best))));
+}
+
 function buildLayers() {
   $("layer").max = String(layers.length - 1);
   $("layers").append(...layers.map((step, place) => {
@@ -71,6 +83,7 @@ function buildLayers() {
     node.lastChild.textContent = step === pool ? "pool" : String(step.layer);
     return node;
   }));
+  arrange($("layers"));
 }
 
 const choose = (place) => set(state.view === "rollout" ? { until: place } : { layer: place });
@@ -83,6 +96,7 @@ function buildHeads() {
     node.lastChild.textContent = i ? String(i - 1) : "mean";
     return node;
   }));
+  arrange(box);
 }
 
 function buildFacts() {
@@ -115,7 +129,6 @@ function buildClasses() {
 
 function describeSelection() {
   const { selection } = state, layout = shown()?.sourceLayout ?? layers[shownPlace()].after;
-  if (state.view === "norms") return `Norms of the tokens behind ${layerName(layers[state.layer])}`;
   if (selection.kind === "read") return `What the head reads (${data.reads})`;
   if (selection.kind === "prefix") return `Token “${selection.name}”`;
   if (!layout.grid[0]) return "Patch";
@@ -125,17 +138,24 @@ function describeSelection() {
   return `Patch in row ${row}, column ${col}`;
 }
 
+function headWords() {
+  if (!hasHeads()) return "";
+  return state.head === null || state.head >= headCount() ? `, mean of ${plural(headCount(), "head")}` : `, head ${state.head}`;
+}
+
 function describe() {
-  const step = layers[shownPlace()], answer = shown();
-  const heads = !hasHeads() ? "" : state.head === null || state.head >= headCount() ? ", mean of heads" : `, head ${state.head}`;
-  const verb = { to: "looks at", from: "is looked at from", rollout: "draws on, by rollout down to" }[state.view];
-  const words = state.view === "norms" ? describeSelection() : `${describeSelection()} ${verb}${state.view === "rollout" ? ` ${layerName(step)}` : `: ${layerName(step)}${heads}`}`;
-  if (!answer) return `${words} …`;
-  if (answer.reason) return `${words}: ${answer.reason}`;
+  const who = describeSelection(), layer = layerName(layers[shownPlace()]), answer = shown();
+  const where = state.view === "norms" ? `Norms of the tokens behind ${layer}`
+    : state.view === "rollout" ? `Rollout from ${who[0].toLowerCase()}${who.slice(1)}, down to ${layer}`
+      : `${layer[0].toUpperCase()}${layer.slice(1)}${headWords()}`;
+  if (!answer) return `${where} …`;
+  if (answer.reason) return `${where}: ${answer.reason}`;
   const values = cells(answer), high = largest(values);
-  if (high === null) return `${words}.`;
+  if (high === null) return `${where}.`;
   const [row, col] = cellOf(answer.layout, high + answer.layout.prefix.length);
-  return `${words}. Largest ${number(values[high])} in row ${row}, column ${col}.${answer.note ? ` ${answer.note}` : ""}`;
+  const place = `row ${row}, column ${col} (${number(values[high])})`, note = answer.note ? ` ${answer.note}` : "";
+  if (!hasHeads()) return `${where}: largest in ${place}.`;
+  return `${who} ${state.view === "to" ? "looks most at" : "is looked at most from"} ${place}. ${where}.${note}`;
 }
 
 function largest(values) {

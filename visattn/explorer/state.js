@@ -20,7 +20,7 @@ const state = {
 };
 
 // One answer for each layer: {heads, mean, layout, source, sourceLayout, window, reason}.
-const sheet = { answers: [], key: "", running: 0, seconds: 0, progress: null };
+const sheet = { answers: [], key: "", running: 0, seconds: 0 };
 const listeners = [];
 const changed = (what) => listeners.forEach((listener) => listener(what));
 
@@ -32,19 +32,32 @@ const pause = () => new Promise((done) => {
 
 class Stale extends Error {}
 
-/** Return a runner of generators that pauses for the reader and gives up when asked anew. */
-function runner(ticket) {
-  let since = performance.now();
-  return async (work) => {
+/** One thing that was asked: it computes in slices, and gives up when something else is asked. */
+class Job {
+  constructor() {
+    this.ticket = ++sheet.running;
+    this.since = performance.now();
+    this.run = this.run.bind(this);
+  }
+
+  check() { if (this.ticket !== sheet.running) throw new Stale(); }
+
+  async run(work) {
     for (;;) {
       const { done, value } = work.next();
       if (done) return value;
-      if (performance.now() - since < SLICE) continue;
+      if (performance.now() - this.since < SLICE) continue;
       await pause();
-      since = performance.now();
-      if (ticket !== sheet.running) throw new Stale();
+      this.since = performance.now();
+      this.check();
     }
-  };
+  }
+
+  put(place, answer) {
+    this.check();
+    sheet.answers[place] = answer;
+    changed("answer");
+  }
 }
 
 /* ---------- answers ---------- */
@@ -111,46 +124,57 @@ async function answerNorms(step) {
 
 const ANSWERS = { to: answerTo, from: answerFrom, norms: answerNorms };
 
-async function answerLayer(place, run) {
+async function answerLayer(place, job) {
   const step = layers[place];
   try {
     if (state.view !== "norms") await loadLayer(step);
-    sheet.answers[place] = await ANSWERS[state.view](step, run);
+    job.check();
+    job.put(place, await ANSWERS[state.view](step, job.run));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    sheet.answers[place] = { reason: error.message };
+    job.put(place, { reason: error.message });
   }
-  changed("answer");
 }
 
-async function answerRollout(run) {
-  const refusal = rolloutRefusal(), { selection } = state;
-  const fail = (reason) => { sheet.answers = layers.map(() => ({ reason })); changed("answer"); };
-  if (refusal) return fail(refusal);
-  let row;
+/** Return the row behind the last layer in which a rollout starts. */
+async function rolloutStart(job) {
+  const { selection } = state, last = layers.length - 1;
+  if (selection.kind !== "read") {
+    const tokens = chosenTokens(data.end, selection);
+    if (!tokens.length) throw new RangeError(`There is no token “${selection.name}” behind the last layer.`);
+    if (pool) job.put(last, { reason: "The walk starts behind the last layer, not in the head." });
+    return averaged(data.end, tokens);
+  }
+  if (!data.readout) throw new RangeError(`${data.reads}.`);
+  const row = Float64Array.from(await numbers(data.readout));
+  if (!pool) return row;
+  await loadLayer(pool);
+  const pooled = await job.run(transition(pool, row));
+  job.put(last, rolloutAnswer(pool, pooled));
+  return pooled;
+}
+
+async function answerRollout(job) {
   try {
-    const tokens = selection.kind === "read" ? null : chosenTokens(data.end, selection);
-    if (tokens && !tokens.length) throw new RangeError(`There is no token “${selection.name}” behind the last layer.`);
-    if (tokens) row = averaged(data.end, tokens);
-    else {
-      if (!data.readout) throw new RangeError(`${data.reads}.`);
-      row = Float64Array.from(await numbers(data.readout));
-      if (pool) {
-        await loadLayer(pool);
-        row = await run(transition(pool, row));
-        sheet.answers[layers.length - 1] = rolloutAnswer(pool, row);
-      }
-    }
+    const refusal = rolloutRefusal();
+    if (refusal) throw new RangeError(refusal);
+    const row = await rolloutStart(job);
+    await rolled(row, job.run, (step, reached) => job.put(layers.indexOf(step), rolloutAnswer(step, reached)));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    return fail(error.message);
+    for (const place of layers.keys()) job.put(place, { reason: error.message });
   }
-  if (pool && selection.kind !== "read") sheet.answers[layers.length - 1] = { reason: "The walk starts behind the last layer, not in the head." };
-  await rolled(row, run, (step, reached) => {
-    sheet.answers[layers.indexOf(step)] = rolloutAnswer(step, reached);
-    changed("answer");
-  });
-  return undefined;
+}
+
+/** Answer the shown layer first, then the others. */
+async function answerLayers(job) {
+  for (;;) {
+    const place = sheet.answers[state.layer] ? layers.findIndex((_, i) => !sheet.answers[i]) : state.layer;
+    if (place < 0) return;
+    await answerLayer(place, job);
+    if (place === state.layer) await pause();
+    job.check();
+  }
 }
 
 const rolloutAnswer = (step, row) => ({
@@ -170,33 +194,22 @@ function shownRow(answer = shown()) {
 
 let settled = Promise.resolve();
 
-/** Answer what the state asks: the shown layer first, then the others. */
+/** Answer what the state asks, unless it is what was asked before. */
 function ask() {
   const key = JSON.stringify([state.view, state.view === "norms" ? null : state.selection]);
   if (key === sheet.key) return settled;
   sheet.key = key;
   sheet.answers = [];
-  settled = answered(++sheet.running);
+  settled = answered(new Job());
   return settled;
 }
 
-async function answered(ticket) {
-  const run = runner(ticket), start = performance.now();
+async function answered(job) {
+  const start = performance.now();
   changed("asked");
   try {
-    if (state.view === "rollout") await answerRollout(run);
-    else {
-      const own = state.layer;
-      await answerLayer(own, run);
-      sheet.seconds = (performance.now() - start) / 1000;
-      await pause();
-      for (const place of layers.keys()) {
-        if (ticket !== sheet.running) return;
-        if (place !== own) await answerLayer(place, run);
-      }
-    }
-    if (state.view === "rollout") sheet.seconds = (performance.now() - start) / 1000;
-    changed("done");
+    await (state.view === "rollout" ? answerRollout(job) : answerLayers(job));
+    sheet.seconds = (performance.now() - start) / 1000;
   } catch (error) {
     if (!(error instanceof Stale)) throw error;
   }
