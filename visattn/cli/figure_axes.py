@@ -52,8 +52,13 @@ class Axes:
             raise ConfigError(f"--rows {self.rows!r} does not exist.{suggestion(self.rows, AXES)}")
         if not self.methods:
             raise ConfigError("There is no method: give --method, one of 'visattn methods'.")
-        _unique("--model", [*map(repr, self.models)])
-        _unique("--method", self.methods)
+        shown = [f"{each.name} with weights {each.weights}" for each in self.models]
+        _unique("--model", shown)
+        for flag, values in (
+            ("IMAGE", [*map(str, self.images)]), ("--method", self.methods),
+            ("--target", self.targets), ("--query", self.queries),
+        ):  # fmt: skip
+            _unique(flag, values)
 
     def completed(self) -> Axes:
         """Return the axes with all layers or heads, or the first classes, where rows ask for it."""

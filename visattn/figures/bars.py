@@ -23,18 +23,21 @@ def side_room(bars: Sequence[ColourBar], size: float) -> float:
     return GAP + THICK + PAD + max(measure(end, size) for end in ends) if ends else 0.0
 
 
-def beside(bar: ColourBar, grid: Grid, width: float, size: float) -> tuple[Place, list[Words]]:
-    """Return the place of an upright bar on the right of its row, and its words."""
-    row = bar.row or 0
-    right = width - side_room([bar], size) + GAP
+def beside(bar: ColourBar, grid: Grid, edge: float, size: float) -> tuple[Place, list[Words]]:
+    """Return the place of an upright bar on the right of its row, and its words.
+
+    ``edge`` is where the panels end, in inches.
+    """
+    row, right = bar.row or 0, edge + GAP
     top, height = grid.tops[row], grid.heights[row]
+    size = min(size, size * height / (2 * leading(size)))
     place = Place(right, top, THICK, height)
     x, step = right + THICK + PAD, leading(size)
     words = [
         Words(x, top + 0.78 * step, bar.ends[1], size, "left"),
         Words(x, top + height - 0.22 * step, bar.ends[0], size, "left"),
     ]
-    if bar.scale.diverging and height > 3 * step:
+    if bar.scale.diverging and height > 4 * step:
         words.append(Words(x, top + height / 2 + 0.28 * step, "0", size, "left"))
     return place, words
 
@@ -96,13 +99,14 @@ def _solid(bar: ColourBar, pixels: int) -> Pixels:
 def _ends(bar: ColourBar, place: Place, size: float) -> tuple[list[Words], float]:
     """Return the words at the ends of a lying bar, in two lines where one is too short."""
     low, high = bar.ends
+    longest = max(measure(low, size), measure(high, size))
+    size = min(size, size * place.width / longest)
     base, step = place.top + place.height + PAD / 2, leading(size)
     right, middle = place.left + place.width, place.left + place.width / 2
     one_line = fits([low, high], size, place.width)
     second = base if one_line else base + step
     words = stacked([low], place.left, base, size, "left")
     words += stacked([high], right, second, size, "right")
-    longest = max(measure(low, size), measure(high, size))
     if bar.scale.diverging and longest + size / 72 < place.width / 2:
         words += stacked(["0"], middle, base, size)
     return words, second + step

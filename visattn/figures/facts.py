@@ -84,7 +84,7 @@ def facts(saliency: SaliencyMap) -> dict[str, str]:
         "target": target_name(saliency.target),
         "layer": _numbered("layer", changed.get("layers")),
         "head": _numbered("head", changed.get("heads")),
-        "query": f"query {changed['query']}" if changed.get("query") is not None else "",
+        "query": query_name(changed.get("query")),
     }
     return {name: words for name, words in found.items() if words}
 
@@ -116,6 +116,18 @@ def target_name(target: Target | None) -> str:
         return target.label
     low = 0 < target.probability < 0.005
     return f"{target.label} {'< 0.01' if low else f'{target.probability:.2f}'}"
+
+
+def query_name(query: Any) -> str:
+    """Return a query in words; nothing for what the head reads."""
+    if query is None:
+        return ""
+    pixel = PIXEL.fullmatch(query) if isinstance(query, str) else None
+    if pixel:
+        return f"query at pixel ({float(pixel[1]):g}, {float(pixel[2]):g})"
+    if isinstance(query, (list, tuple)):
+        return f"query ({', '.join(map(str, query))})"
+    return f"query {query}"
 
 
 def query_box(saliency: SaliencyMap) -> Box | None:

@@ -227,7 +227,7 @@ def _bars(
     words: list[Words] = []
     for bar in scaling.bars:
         if bar.row is not None:
-            place, said = colour_bars.beside(bar, grid, layout.width, size)
+            place, said = colour_bars.beside(bar, grid, layout.width - layout.right, size)
         elif bar.column is not None:
             place, said, end = colour_bars.under_column(bar, grid, size)
             bottom = max(bottom, end)

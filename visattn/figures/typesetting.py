@@ -8,6 +8,8 @@ from visattn.overlay.text import font, printable, shorten
 
 LEADING = 1.22
 FINE = 100
+# On coarse rasters letters are set on whole pixels, and a line comes out a little wider.
+SLACK = 1.02
 BREAKS = re.compile(r"(?:[^\s_\-./:]|[.:](?=\d))*(?:[\s_\-/]|[.:](?!\d))*")
 
 
@@ -18,7 +20,7 @@ def leading(size: float) -> float:
 
 def measure(text: str, size: float, bold: bool = False) -> float:
     """Return the width of a line of ``size`` points, in inches."""
-    return float(font(FINE, bold).getlength(text)) / FINE * size / 72
+    return SLACK * float(font(FINE, bold).getlength(text)) / FINE * size / 72
 
 
 def wrap(text: str, size: float, room: float, most: int | None = None) -> list[str]:
@@ -41,4 +43,4 @@ def wrap(text: str, size: float, room: float, most: int | None = None) -> list[s
 
 
 def _fitted(line: str, size: float, room: float) -> str:
-    return shorten(line, font(FINE), room * 72 / size * FINE)
+    return shorten(line, font(FINE), room / SLACK * 72 / size * FINE)

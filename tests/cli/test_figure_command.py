@@ -1,0 +1,237 @@
+"""``visattn figure`` as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+from cli_command import Command, Done
+from PIL import Image as PillowImage
+
+VIT = ("--model", "test_vit", "--weights", "random", "--device", "cpu")
+
+
+@pytest.fixture
+def dog(photo: Path) -> Path:
+    """A second photograph, portrait, 250 x 160."""
+    path = photo.with_name("dog.png")
+    pixels = np.random.default_rng(1).integers(0, 256, (250, 160, 3), np.uint8)
+    PillowImage.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def figure(visattn_command: Command, photo: Path, tmp_path: Path) -> Any:
+    def run(*arguments: object, out: str = "fig.pdf", model: Any = VIT) -> Done:
+        return visattn_command(
+            "figure", photo, *model, "--out", tmp_path / out, "--dpi", "60", *arguments
+        )
+
+    return run
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"photos"}
+
+
+def words(svg: Path) -> str:
+    """Return what matplotlib notes beside the paths of each text of an SVG."""
+    return svg.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("out", "start"),
+    [("fig.pdf", b"%PDF"), ("fig.svg", b"<?xml"), ("fig.png", b"\x89PNG"), ("FIG.PDF", b"%PDF")],
+)
+def test_images_by_methods(figure: Any, dog: Path, tmp_path: Path, out: str, start: bytes) -> None:
+    done = figure(dog, "--method", "rollout", "--method", "gae", out=out)
+    assert (done.code, done.out.strip()) == (0, str(tmp_path / out)), done.err
+    assert (tmp_path / out).read_bytes().startswith(start)
+    stem = Path(out).stem
+    assert files(tmp_path) == {out, f"{stem}.caption.txt", f"{stem}.figure.tex"}
+    caption = (tmp_path / f"{stem}.caption.txt").read_text(encoding="utf-8")
+    assert "rollout and gae for test_vit, on a cat and dog" in caption
+    assert f"{{{out}}}" in (tmp_path / f"{stem}.figure.tex").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "labels"),
+    [
+        ("layers", [], ["layer 0", "layer 5"]),
+        ("layers", ["--layer", "0", "--layer", "-1"], ["layer 0", "layer -1"]),
+        ("layers", ["--layer", "0:6:5"], ["layer 0", "layer 5"]),
+        ("heads", [], ["head 0", "head 1"]),
+        (
+            "queries",
+            ["--query", "1,2", "--query", "pixel:120,80"],
+            ["query (1, 2)", "query at pixel (120, 80)"],
+        ),
+        ("methods", ["--method", "rollout"], ["attention", "rollout"]),
+    ],
+)
+def test_rows_of_one_image(
+    figure: Any, tmp_path: Path, rows: str, arguments: list[str], labels: list[str]
+) -> None:
+    done = figure("--method", "attention", "--rows", rows, *arguments, out="fig.svg")
+    assert done.code == 0, done.err
+    drawn = words(tmp_path / "fig.svg")
+    for label in labels:
+        assert f"<!-- {label}" in drawn
+
+
+def test_rows_of_targets_are_the_first_three_classes(figure: Any, tmp_path: Path) -> None:
+    assert figure("--method", "gae", "--rows", "targets", out="fig.svg").code == 0
+    drawn = words(tmp_path / "fig.svg")
+    assert (
+        figure("--method", "gae", "--target", "285", "--rows", "targets", out="cat.svg").code == 0
+    )
+    assert "Egyptian cat" in (tmp_path / "cat.caption.txt").read_text(encoding="utf-8")
+    assert drawn != words(tmp_path / "cat.svg")
+
+
+def test_a_target_goes_to_the_methods_that_know_classes(figure: Any, tmp_path: Path) -> None:
+    done = figure("--method", "rollout", "--method", "gae", "--target", "Egyptian cat")
+    assert done.code == 0, done.err
+    caption = (tmp_path / "fig.caption.txt").read_text(encoding="utf-8")
+    assert "Explained: Egyptian cat" in caption
+    assert "rollout knows no class" in caption
+
+
+def test_models_and_checkpoints_side_by_side(figure: Any, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    for name in ("a", "b"):
+        state = timm.create_model("test_vit").state_dict()
+        save_file(
+            {key: value.contiguous() for key, value in state.items()},
+            tmp_path / f"{name}.safetensors",
+        )
+    torch.manual_seed(0)
+    pair = [f"--weights={tmp_path / name}.safetensors" for name in ("a", "b")]
+    done = figure("--method", "gae", "--target", "3", "--difference", *pair, out="fig.svg",
+                  model=("--model", "test_vit", "--device", "cpu"))  # fmt: skip
+    assert done.code == 0, done.err
+    drawn = words(tmp_path / "fig.svg")
+    assert "<!-- a.safetensors -->" in drawn
+    assert "<!-- b.safetensors -->" in drawn
+    two = (*VIT, "--model", "test_resnet")
+    assert figure("--method", "saliency", "--target", "3", model=two, out="two.svg").code == 0
+    assert "test_resnet" in words(tmp_path / "two.svg")
+
+
+def test_differences_and_agreement(figure: Any, dog: Path, tmp_path: Path) -> None:
+    both = (dog, "--method", "rollout", "--method", "gae")
+    assert figure(*both, "--difference", out="difference.svg").code == 0
+    assert "<!-- rollout \N{MINUS SIGN} gae -->" in words(tmp_path / "difference.svg")
+    assert figure(*both, "--agreement", "spearman", out="matrix.svg").code == 0
+    assert "Spearman" in words(tmp_path / "matrix.svg")
+    caption = (tmp_path / "matrix.caption.txt").read_text(encoding="utf-8")
+    assert caption.startswith("Agreement of rollout, gae")
+
+
+def test_styles_width_and_letters(figure: Any, tmp_path: Path) -> None:
+    done = figure("--method", "rollout", "--width", "3", "--dpi", "100", "--letters", "--contours",
+                  "--base", "faded", "--no-photos", "--no-stub", "--scale", "row",
+                  "-S", "colormap=inferno", "-O", "residual=0.3", out="fig.png")  # fmt: skip
+    assert done.code == 0, done.err
+    with PillowImage.open(tmp_path / "fig.png") as drawn:
+        assert drawn.width == 300
+    assert files(tmp_path) == {"fig.png"}
+
+
+def test_a_figure_higher_than_the_page_is_warned_of(figure: Any, tmp_path: Path) -> None:
+    photos = []
+    for index in range(5):
+        path = tmp_path / "photos" / f"{index}.png"
+        PillowImage.new("RGB", (40, 80), (index, 0, 0)).save(path)
+        photos.append(path)
+    done = figure(*photos, "--method", "rollout")
+    assert done.code == 0
+    assert "inches high" in done.err
+    assert "a page of cvpr holds 8.9" in done.err
+
+
+def test_a_config_file_is_a_figure_and_flags_override_it(figure: Any, tmp_path: Path) -> None:
+    config = tmp_path / "photos" / "figure.yaml"
+    config.write_text("methods: [rollout, attention]\nwidth: single\nstyle: {contours: [0.4]}\n")
+    done = figure("--config", config, "--method", "gae", "-S", "opacity=0.5")
+    assert done.code == 0, done.err
+    caption = (tmp_path / "fig.caption.txt").read_text(encoding="utf-8")
+    assert "Saliency maps by gae for" in caption
+    assert "Contours at 0.4" in caption
+    assert r"\linewidth" in (tmp_path / "fig.figure.tex").read_text(encoding="utf-8")
+
+
+def test_the_shipped_config_names_every_key_with_its_default() -> None:
+    import yaml
+
+    from visattn.cli.figure_config import FigureConfig
+
+    path = Path(__file__).parent.parent.parent / "configs" / "figure.yaml"
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(written) == set(FigureConfig.model_fields)
+    config = FigureConfig.model_validate(written)
+    assert config.design.columns.inches > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--method", "rolout"], "Did you mean 'rollout'?"),
+        (["--method", "rollout", "--rows", "layer"], "Did you mean 'layers'?"),
+        (["--method", "rollout", "--width", "triple"], "give 'single', 'double' or a number"),
+        (["--method", "rollout", "--venue", "cvrp"], "Did you mean 'cvpr'?"),
+        (["--method", "rollout", "--scale", "rows"], "Did you mean 'row'?"),
+        (["--method", "rollout", "--layer", "99"], "layers=99"),
+        (["--method", "rollout", "--layer", "a:b"], "START:STOP:STEP"),
+        (["--method", "rollout", "--query", "1.5,2"], "a patch is ROW,COL in whole numbers"),
+        (["--method", "rollout", "--target", "1", "--target", "2"], "rollout is class-agnostic"),
+        (["--method", "rollout", "--difference"], "a row has 1"),
+        (["--method", "rollout", "--agreement", "cosin"], "no measure 'cosin'"),
+        (["--method", "rollout", "--agreement", "iou"], "at least two maps"),
+        (["--method", "gae", "--agreement", "iou", "--difference"], "give one of them"),
+        (["--method", "rollout", "--method", "rollout"], "--method rollout is there twice"),
+        (["--method", "rollout", "--wrap", "0"], "wrap is 0"),
+        (["--method", "rollout", "-O", "residul=0.5"], "Did you mean 'residual'?"),
+        (["--method", "rollout", "-S", "colourmap=jet"], "Did you mean 'colormap'?"),
+        (["--method", "rollout", "--weights", "a", "--model", "test_vit2", "--model", "test_vit3"],
+         "one for each"),
+        (["--method", "gradcam", "--rows", "layers"], "layers"),
+        (["--method", "rollout", "--config", "gone.yaml"], "gone.yaml cannot be read"),
+        (["gone.jpg", "--method", "rollout"], "gone.jpg: cannot be read"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_exit_code_2_and_nothing_is_written(
+    figure: Any, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    done = figure(*arguments)
+    assert (done.code, done.out) == (2, ""), done.err
+    assert done.err.startswith("visattn: ")
+    assert told in done.err
+    assert files(tmp_path) == set()
+
+
+def test_what_is_missing_is_named(visattn_command: Command, photo: Path, tmp_path: Path) -> None:
+    done = visattn_command("figure", photo, "--out", tmp_path / "fig.pdf")
+    assert done.code == 2
+    assert "models is missing: give --model" in done.err
+    done = visattn_command("figure", "--model", "test_vit", "--out", tmp_path / "fig.pdf")
+    assert done.code == 2
+    assert "images is missing: give IMAGE" in done.err
+
+
+def test_an_unknown_format_is_refused_before_any_work(
+    figure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was built")
+
+    monkeypatch.setattr(timm, "create_model", never)
+    done = figure("--method", "rollout", out="fig.docx")
+    assert done.code == 2
+    assert "one of .pdf, .svg, .png" in done.err
+    assert files(tmp_path) == set()

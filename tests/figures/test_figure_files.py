@@ -1,0 +1,163 @@
+"""Files: fonts inside, rasters at the stated dpi, widths of venues, and always the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as PillowImage
+
+from visattn.errors import ConfigError
+from visattn.figures import VENUES, Width, caption, figure, save, save_stub, warnings
+from visattn.figures.stub import escaped, latex
+from visattn.saliency import Target
+
+AGAIN = """
+import sys, hashlib
+import numpy as np
+from pathlib import Path
+from visattn.figures import agreement, agreement_figure, difference, figure, save
+from visattn.geometry import Geometry
+from visattn.images import Image, Size
+from visattn.saliency import SaliencyMap
+photo = Image(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8), Path("cat.jpg"))
+chain = Geometry.plain(Size(60, 90)).with_grid(Size(3, 4))
+grid = np.arange(12).reshape(3, 4)
+grids = {"a": grid, "b": grid[::-1]}
+a, b = (SaliencyMap(each, chain, name, "vit", photo=photo) for name, each in grids.items())
+panels = figure([a, b, difference(a, b)], contours=True, letters=True)
+pages = panels, agreement_figure(agreement([a, b]))
+for suffix in ("pdf", "svg", "png"):
+    for number, page in enumerate(pages):
+        path = save(page, Path(sys.argv[1]) / f"{number}.{suffix}")
+        print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    printed = []
+    for seed in ("1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", AGAIN, str(tmp_path / seed)],
+            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        printed.append(run.stdout.split())
+    assert len(set(printed[0])) == 6
+    assert printed[0] == printed[1]
+
+
+def test_the_same_figure_can_be_saved_twice(make_map: Any, tmp_path: Path) -> None:
+    page = figure([make_map(), make_map(method="b")])
+    for suffix in ("pdf", "svg", "png"):
+        sums = {
+            hashlib.sha256(save(page, tmp_path / f"{i}.{suffix}").read_bytes()).hexdigest()
+            for i in range(2)
+        }
+        assert len(sums) == 1
+
+
+def test_a_pdf_embeds_its_fonts_and_has_the_width_of_the_column(
+    make_map: Any, tmp_path: Path
+) -> None:
+    data = save(figure(make_map(), width="single"), tmp_path / "page.pdf").read_bytes()
+    assert b"/FontFile2" in data
+    assert b"/Type3" not in data
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", data)
+    assert box is not None
+    assert float(box[1]) / 72 == pytest.approx(VENUES["cvpr"].single, abs=1e-4)
+    assert b"CreationDate" not in data
+
+
+@pytest.mark.parametrize("dpi", [100, 300])
+def test_rasters_have_the_stated_dpi(make_map: Any, tmp_path: Path, dpi: int) -> None:
+    page = figure(make_map(), width=4.0, dpi=dpi, photos=False)
+    with PillowImage.open(save(page, tmp_path / "page.png")) as drawn:
+        assert drawn.width == 4 * dpi
+        assert drawn.info["dpi"][0] == pytest.approx(dpi, abs=0.1)
+    text = save(page, tmp_path / "page.svg").read_text(encoding="utf-8")
+    assert "<text" not in text, "letters are paths"
+    widths = []
+    for encoded in re.findall(r'base64,\s*([^"]+)"', text):
+        with PillowImage.open(io.BytesIO(base64.b64decode(encoded))) as raster:
+            widths.append(raster.width)
+    assert max(widths) == 4 * dpi
+
+
+def test_another_suffix_is_refused(make_map: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"page.docx: a figure is written as one of .pdf"):
+        save(figure(make_map()), tmp_path / "page.docx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_widths_of_venues() -> None:
+    single, double = Width.of("single"), Width.of("double")
+    assert single.inches == pytest.approx(3.281, abs=1e-3)
+    assert double.inches == pytest.approx(6.875, abs=1e-3)
+    assert (single.environment, double.environment) == ("figure", "figure*")
+    assert Width.of("double", "neurips").environment == "figure"
+    assert Width.of("single", "nature").inches == pytest.approx(89 / 25.4)
+    assert Width.of("2.5").latex == "2.5in"
+    assert Width.of(5).environment == "figure*"
+    with pytest.raises(ConfigError, match="nan"):
+        Width.of("nan")
+
+
+def test_the_caption_says_what_a_reader_must_know(make_map: Any, silent: Any) -> None:
+    maps = [
+        make_map(changed={"query": [1, 1]}, crop=0.8),
+        make_map(method="rollout", target=None),
+        silent,
+    ]
+    text = caption(maps, contours=[0.25])
+    for words in (
+        "Saliency maps by gradcam, rollout and layercam for vit_tiny",
+        "on cat",
+        "Explained: cat 0.77.",
+        "rollout knows no class",
+        "Colour: each panel on its own scale, from minimum to maximum.",
+        "Dimmed, outside the frame: what the model did not see.",
+        "Contours at 0.25 of the scale.",
+        "The outlined cell is the query.",
+        "No signal: layercam cat (all cells are zero).",
+    ):
+        assert words in text
+    assert text.count("  ") == 0
+
+
+def test_the_caption_of_a_shared_scale(make_map: Any) -> None:
+    text = caption([make_map(), make_map(name="a dog", target=Target(2, "dog"))])
+    assert "Colour: raw values of gradcam, minimum to maximum; one scale for all." in text
+
+
+def test_warnings_are_told_once(make_map: Any) -> None:
+    maps = [make_map(method=method, warnings=("be careful",)) for method in ("a", "b")]
+    assert warnings(maps) == ["a cat, b cat: be careful"]
+
+
+def test_the_stub_includes_the_figure(tmp_path: Path) -> None:
+    (tmp_path / "fig 1.tex").write_text("a paper")
+    text, stub = save_stub(tmp_path / "fig 1.pdf", "A & B, 50 %", Width.of("double"), ["mind\nit"])
+    assert text.read_text() == "A & B, 50 %\n"
+    lines = stub.read_text().splitlines()
+    assert lines[0] == r"% needs \usepackage{graphicx}"
+    assert "% warning: mind it" in lines
+    assert r"  \includegraphics[width=\textwidth]{fig 1.pdf}" in lines
+    assert r"  \caption{A \& B, 50 \%}" in lines
+    assert r"  \label{fig:fig-1}" in lines
+    assert lines[-1] == r"\end{figure*}"
+    assert (tmp_path / "fig 1.tex").read_text() == "a paper"
+    assert "includesvg" in latex("a.svg", "", Width.of("single"))
+
+
+def test_captions_are_escaped_for_latex() -> None:
+    assert escaped(r"a_b\c{d}~^#$<") == (
+        r"a\_b\textbackslash{}c\{d\}\textasciitilde{}\textasciicircum{}\#\$\textless{}"
+    )
