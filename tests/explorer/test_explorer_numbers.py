@@ -169,3 +169,21 @@ def test_a_photograph_that_was_cropped(open_page: Any, tmp_path: Path, photograp
     assert explorer.state("selection") == before
     explorer.page.wait_for_timeout(50)
     assert "did not see" in explorer.text("#status")
+
+
+def test_a_trained_model(
+    open_page: Any, tmp_path: Path, dinov2: visattn.Model, photos: Path
+) -> None:
+    """DINOv2-small on a cat: every layer and head, patches and class token."""
+    image = photos / "cat.jpg"
+    path = export(dinov2, image, tmp_path / "page.html")
+    record = capture(dinov2, image, gates=False)
+    explorer: Explorer = open_page(path)
+    geometry = dinov2.prepare(record.images[0]).geometry
+    for row, col in [(0, 0), (4, 9), (9, 13)]:
+        y, x = geometry.input_to_original((row + 0.5) * 14, (col + 0.5) * 14)
+        explorer.click(x, y, geometry.original)
+        for layer in (0, 5, 11):
+            explorer.set(layer=layer)
+            wanted = record[layer].weights()[0, :, 1 + row * 14 + col].numpy()
+            assert np.abs(explorer.heads() - wanted).max() < CLOSE

@@ -176,6 +176,38 @@ def test_the_heat_lies_exactly_on_the_photo_and_can_be_hidden(page: Explorer) ->
     assert 0 < painted(page, "#heat") < shown
 
 
+def thickness(explorer: Explorer, grid: tuple[int, int]) -> np.ndarray:
+    """Return the opacity (row, col) of the heat in the middle of each cell of the input."""
+    opacities = explorer.page.evaluate(
+        """([rows, cols]) => {
+        const canvas = document.getElementById("heat");
+        const copy = new OffscreenCanvas(canvas.width, canvas.height);
+        const context = copy.getContext("2d", { willReadFrequently: true });
+        context.drawImage(canvas, 0, 0);
+        return Array.from({ length: rows * cols }, (_, i) => {
+            const y = (Math.floor(i / cols) + 0.5) / rows, x = ((i % cols) + 0.5) / cols;
+            return context.getImageData(x * canvas.width, y * canvas.height, 1, 1).data[3];
+        });
+    }""",
+        list(grid),
+    )
+    return np.array(opacities).reshape(grid)
+
+
+@pytest.mark.parametrize("view", ["to", "rollout"])
+def test_the_heat_of_a_cell_stands_on_that_cell(open_page: Any, tmp_path: Path, view: str) -> None:
+    model = visattn.load_model(zoo.build("class"), image_size=zoo.SIZE)
+    explorer: Explorer = open_page(export(model, zoo.images(1), tmp_path / "page.html"))
+    explorer.set(view=view, marks=False, selection={"kind": "read"})
+    values = explorer.row()[1:].reshape(zoo.GRID)
+    wanted = 255 * 0.85 * (0.12 + 0.88 * values / values.max())
+    assert np.abs(thickness(explorer, zoo.GRID) - wanted).max() < 2
+    explorer.set(scale="logarithm")
+    places = np.clip(np.log10(values / values.max() * 1000) / 3, 0, 1)
+    wanted = 255 * 0.85 * (0.12 + 0.88 * places)
+    assert np.abs(thickness(explorer, zoo.GRID) - wanted).max() < 2
+
+
 def test_classes_and_the_one_that_was_asked(page: Explorer) -> None:
     rows = page.page.locator(".class").all_inner_texts()
     assert len(rows) == 6

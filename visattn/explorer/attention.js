@@ -109,20 +109,37 @@ function dots(q, k, out, width, keys) {
   }
 }
 
+// Four rows by two keys at a time: each number is loaded once for several products.
 function dots4(q, k, out, width, keys) {
-  const second = width, third = 2 * width, fourth = 3 * width;
-  for (let j = 0, at = 0; j < keys; j++) {
-    let a = 0, b = 0, c = 0, d = 0;
-    for (let i = 0; i < width; i++, at++) {
-      const key = k[at];
-      a += q[i] * key;
-      b += q[second + i] * key;
-      c += q[third + i] * key;
-      d += q[fourth + i] * key;
+  const second = width, third = 2 * width, fourth = 3 * width, even = keys - (keys % 2);
+  for (let j = 0; j < even; j += 2) {
+    const one = j * width, two = one + width;
+    let a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0;
+    for (let i = 0; i < width; i++) {
+      const left = k[one + i], right = k[two + i];
+      const q1 = q[i], q2 = q[second + i], q3 = q[third + i], q4 = q[fourth + i];
+      a += q1 * left;
+      b += q2 * left;
+      c += q3 * left;
+      d += q4 * left;
+      e += q1 * right;
+      f += q2 * right;
+      g += q3 * right;
+      h += q4 * right;
     }
     out[j] = a;
+    out[j + 1] = e;
     out[keys + j] = b;
+    out[keys + j + 1] = f;
     out[2 * keys + j] = c;
+    out[2 * keys + j + 1] = g;
     out[3 * keys + j] = d;
+    out[3 * keys + j + 1] = h;
+  }
+  if (even === keys) return;
+  for (let row = 0; row < BLOCK; row++) {
+    let sum = 0;
+    for (let i = 0; i < width; i++) sum += q[row * width + i] * k[even * width + i];
+    out[row * keys + even] = sum;
   }
 }

@@ -100,13 +100,13 @@ function buildHeads() {
 }
 
 function buildFacts() {
-  const steps0 = layers[0], [cellY, cellX] = steps0.before.cell.map((side) => number(side));
+  const [cellY, cellX] = layers[0].before.cell.map((side) => number(side));
   const left = data.layers - data.embedded.length;
-  $("facts").textContent = [
+  $("facts").append(...[
     data.model, `${inputHeight} × ${inputWidth} input`, `${cellY} × ${cellX} patches`,
     left ? `${data.embedded.length} of ${data.layers} layers in this file` : plural(data.layers, "layer"),
     `visattn ${data.version}`,
-  ].join("  ·  ");
+  ].map((fact) => el("span", {}, fact)));
   $("colormap").append(...Object.keys(data.colormaps).map((name) => el("option", { value: name }, name)));
   const notes = [...data.notes, ...data.imageNotes];
   $("note-section").hidden = !notes.length;
@@ -149,12 +149,12 @@ function describe() {
     : state.view === "rollout" ? `Rollout from ${who[0].toLowerCase()}${who.slice(1)}, down to ${layer}`
       : `${layer[0].toUpperCase()}${layer.slice(1)}${headWords()}`;
   if (!answer) return `${where} …`;
-  if (answer.reason) return `${where}: ${answer.reason}`;
+  if (answer.reason) return `${where}.`;
   const values = cells(answer), high = largest(values);
   if (high === null) return `${where}.`;
   const [row, col] = cellOf(answer.layout, high + answer.layout.prefix.length);
   const place = `row ${row}, column ${col} (${number(values[high])})`, note = answer.note ? ` ${answer.note}` : "";
-  if (!hasHeads()) return `${where}: largest in ${place}.`;
+  if (!hasHeads()) return `${where}: largest in ${place}.${note}`;
   return `${who} ${state.view === "to" ? "looks most at" : "is looked at most from"} ${place}. ${where}.${note}`;
 }
 
@@ -211,8 +211,10 @@ function followPaint() {
 
 function followLegend() {
   const answer = shown(), row = shownRow(answer);
-  $("legend").hidden = !row;
-  if (!row) return;
+  if (!row) {
+    $("legend").replaceChildren();
+    return;
+  }
   const [low, high] = limits(cells(answer)), stops = data.colormaps[state.colormap];
   const paint = el("i", {});
   paint.style.background = `linear-gradient(to right, ${stops.map(([r, g, b], i) => `rgb(${r} ${g} ${b} / ${thickness(i / (stops.length - 1))})`).join(", ")})`;
@@ -263,11 +265,13 @@ function entropy(values) {
 }
 
 function followEmpty() {
-  const answer = shown(), row = shownRow(answer);
-  const flat = row && largest(cells(answer)) !== null && !(limits(cells(answer))[1] > limits(cells(answer))[0]);
-  const reason = answer?.reason ?? (flat ? "No signal: all cells have the same value." : null);
-  $("empty").hidden = !reason;
-  $("empty").textContent = reason ?? "";
+  const answer = shown(), row = shownRow(answer), scale = row ? limits(cells(answer)) : null;
+  const waits = `Computing: ${sheet.answers.filter(Boolean).length} of ${plural(layers.length, "layer")} …`;
+  const flat = scale && !(scale[1] > scale[0]) ? "No signal: all cells have the same value." : null;
+  const text = answer ? answer.reason ?? flat : waits;
+  $("empty").hidden = !text;
+  $("empty").classList.toggle("waits", !answer);
+  $("empty").textContent = text ?? "";
 }
 
 function followProgress() {

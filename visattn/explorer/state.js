@@ -178,7 +178,8 @@ async function answerLayers(job) {
 }
 
 const rolloutAnswer = (step, row) => ({
-  heads: [], mean: row, layout: step.before, source: null, sourceLayout: data.end, window: null, note: null,
+  heads: [], mean: row, layout: step.before, source: null, sourceLayout: data.end, window: null,
+  note: data.embedded.length < data.layers ? "Layers that are not in this file are walked along their residual path alone." : null,
 });
 
 const shownPlace = () => (state.view === "rollout" ? state.until : state.layer);
