@@ -136,11 +136,13 @@ def test_differences_and_agreement(figure: Any, dog: Path, tmp_path: Path) -> No
 def test_styles_width_and_letters(figure: Any, tmp_path: Path) -> None:
     done = figure("--method", "rollout", "--width", "3", "--dpi", "100", "--letters", "--contours",
                   "--base", "faded", "--no-photos", "--no-stub", "--scale", "row",
-                  "-S", "colormap=inferno", "-O", "residual=0.3", out="fig.png")  # fmt: skip
+                  "-S", "colormap=inferno", "-O", "residual=0.3", "--maps", tmp_path / "maps",
+                  out="fig.png")  # fmt: skip
     assert done.code == 0, done.err
     with PillowImage.open(tmp_path / "fig.png") as drawn:
         assert drawn.width == 300
-    assert files(tmp_path) == {"fig.png"}
+    assert files(tmp_path) == {"fig.png", "maps"}
+    assert files(tmp_path / "maps") == {"1-a-cat-test-vit-rollout-residual-0.3.npz"}
 
 
 def test_a_figure_higher_than_the_page_is_warned_of(figure: Any, tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_a_figure_higher_than_the_page_is_warned_of(figure: Any, tmp_path: Path)
     done = figure(*photos, "--method", "rollout")
     assert done.code == 0
     assert "inches high" in done.err
-    assert "a page of cvpr holds 8.9" in done.err
+    assert "a page holds 8.9" in done.err
 
 
 def test_a_config_file_is_a_figure_and_flags_override_it(figure: Any, tmp_path: Path) -> None:

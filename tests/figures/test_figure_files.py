@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 from PIL import Image as PillowImage
 
 from visattn.errors import ConfigError
-from visattn.figures import VENUES, Width, caption, figure, save, save_stub, warnings
+from visattn.figures import VENUES, Width, caption, figure, save, save_maps, save_stub, warnings
 from visattn.figures.stub import escaped, latex
-from visattn.saliency import Target
+from visattn.saliency import SaliencyMap, Target
 
 AGAIN = """
 import sys, hashlib
@@ -62,6 +63,24 @@ def test_the_same_figure_can_be_saved_twice(make_map: Any, tmp_path: Path) -> No
             for i in range(2)
         }
         assert len(sums) == 1
+
+
+def test_settings_of_the_user_change_nothing(make_map: Any, tmp_path: Path) -> None:
+    own = {
+        "font.family": "serif", "image.origin": "lower", "savefig.bbox": "tight",
+        "figure.facecolor": "black", "svg.fonttype": "none", "savefig.dpi": 40,
+    }  # fmt: skip
+    plain = save(figure([make_map(tone=None)]), tmp_path / "plain.svg").read_bytes()
+    with mpl.rc_context(own):
+        assert save(figure([make_map(tone=None)]), tmp_path / "own.svg").read_bytes() == plain
+
+
+def test_raw_maps_are_kept_beside_the_figure(make_map: Any, tmp_path: Path) -> None:
+    maps = [[make_map(changed={"layers": layer}, name="a b/c") for layer in range(2)]]
+    first, second = save_maps(maps, tmp_path / "maps")
+    assert first.name == "1-c-vit-tiny-gradcam-cat-0.77-layer-0.npz"
+    assert second.name.startswith("2-")
+    assert (SaliencyMap.load(first).grid == maps[0][0].grid).all()
 
 
 def test_a_pdf_embeds_its_fonts_and_has_the_width_of_the_column(

@@ -13,10 +13,7 @@ from visattn.cli.progress import shown
 from visattn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from visattn.cli.figure_config import FigureConfig
-    from visattn.figures import Design
     from visattn.saliency import SaliencyMap
 
 Images = Annotated[
@@ -89,6 +86,10 @@ Wrap = Annotated[
 Stub = Annotated[
     bool | None, typer.Option("--stub/--no-stub", help="Write caption and LaTeX stub beside it.")
 ]
+MapsFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Also write every raw map there, as .npz."),
+]
 Options = Annotated[
     list[str] | None, typer.Option("--option", "-O", help="Option of every method that has it.")
 ]
@@ -131,6 +132,7 @@ def command(
     agreement: Agreement = None,
     wrap: Wrap = None,
     stub: Stub = None,
+    maps: MapsFolder = None,
     option: Options = None,
     style: StyleOptions = None,
     weights: WeightsList = None,
@@ -149,7 +151,7 @@ def command(
         "targets": target, "layers": layer, "heads": head, "queries": query, "width": width,
         "venue": venue, "scale": scale, "base": base, "contours": contours, "letters": letters,
         "photos": photos, "dpi": dpi, "difference": difference, "agreement": agreement,
-        "wrap": wrap, "stub": stub, "options": options_of(option or []),
+        "wrap": wrap, "stub": stub, "maps": maps, "options": options_of(option or []),
         "style": options_of(style or []), "weights": weights, "image_size": image_size,
         "device": device,
     }  # fmt: skip
@@ -175,10 +177,12 @@ def write(config: FigureConfig) -> list[str]:
         drawn = figures.figure(kept, design=design)
         words = figures.caption(kept, design=design)
     notes = figures.warnings(maps)
+    if config.maps is not None:
+        figures.save_maps(maps, config.maps)
     figures.save(drawn, config.out)
     if config.stub:
         figures.save_stub(config.out, words, design.columns, notes)
-    return [*notes, *too_high(drawn, design)]
+    return [*notes, *design.columns.advice(float(drawn.get_size_inches()[1]))]
 
 
 def computed(config: FigureConfig) -> list[list[SaliencyMap]]:
@@ -200,14 +204,3 @@ def check(config: FigureConfig) -> None:
         require_measure(config.agreement)
         if config.difference:
             raise ConfigError("--difference and --agreement are two figures: give one of them.")
-
-
-def too_high(drawn: Figure, design: Design) -> list[str]:
-    """Return what to say of a figure that is higher than the page."""
-    width, height = drawn.get_size_inches()
-    page = design.columns.page
-    if height <= page:
-        return []
-    words = f"the figure is {height:.1f} inches high and {width:.1f} wide, and a page of "
-    words += f"{design.venue} holds {page:.1f}: use fewer rows, --wrap, or another --rows"
-    return [words]

@@ -47,6 +47,7 @@ class FigureConfig(BaseModel):
         agreement: draw the agreement of the maps of a row instead: spearman, pearson or iou.
         wrap: maps side by side where there is a single row or column.
         stub: write caption and LaTeX stub beside the figure.
+        maps: folder that gets every raw map as .npz, or None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +78,7 @@ class FigureConfig(BaseModel):
     agreement: str | None = None
     wrap: Annotated[int, Field(ge=1)] | None = None
     stub: bool = True
+    maps: Path | None = None
 
     @property
     def axes(self) -> Axes:

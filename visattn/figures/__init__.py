@@ -13,7 +13,7 @@ from visattn.figures.difference import difference
 from visattn.figures.page import save_page
 from visattn.figures.panel import show
 from visattn.figures.panels import figure
-from visattn.figures.saving import save
+from visattn.figures.saving import save, save_maps
 from visattn.figures.stub import save_stub
 from visattn.figures.width import VENUES, Width
 
@@ -31,6 +31,7 @@ __all__ = [
     "figure",
     "save",
     "save_channels",
+    "save_maps",
     "save_page",
     "save_stub",
     "show",

@@ -15,8 +15,8 @@ from visattn.figures.agreement import Agreement, Matrix
 from visattn.figures.bars import below, draw_bar
 from visattn.figures.design import Design
 from visattn.figures.grid import PAD, Place, Words, stacked
-from visattn.figures.page import TEXT
 from visattn.figures.panels import write
+from visattn.figures.paper import PAPER
 from visattn.figures.shared_scale import MINUS, ColourBar
 from visattn.figures.typesetting import leading, measure, wrap
 from visattn.normalization import Limits
@@ -39,7 +39,7 @@ def agreement_figure(
     if design is not None and options:
         raise ConfigError(f"Give a design or its options ({', '.join(options)}), not both.")
     chosen = design or Design.create(**{"width": "single", **options})
-    with rc_context(TEXT):
+    with rc_context(PAPER):
         return _drawn(agreement, chosen)
 
 
@@ -55,7 +55,7 @@ def _drawn(agreement: Agreement, design: Design) -> Figure:
     places, words, bottom = below(
         [bar], 0.0, board.top + board.height + 2 * PAD, width, max(4.0, size - 1)
     )
-    page = Figure(figsize=(width, bottom + PAD / 2), dpi=design.dpi)
+    page = Figure(figsize=(width, bottom + PAD), dpi=design.dpi, facecolor="white")
     _board(page, agreement, bar.scale, board)
     draw_bar(page, bar, places[0], None)
     words += _row_labels(agreement.labels, board, side, size)

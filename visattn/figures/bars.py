@@ -84,7 +84,12 @@ def draw_bar(figure: Figure, bar: ColourBar, place: Place, opacity: float | None
         (place.left / wide, 1 - (place.top + place.height) / high, place.width / wide,
          place.height / high)
     )  # fmt: skip
-    axes.imshow(np.rot90(painted) if upright else painted, aspect="auto", interpolation="none")
+    axes.imshow(
+        np.rot90(painted) if upright else painted,
+        aspect="auto",
+        interpolation="none",
+        origin="upper",
+    )
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

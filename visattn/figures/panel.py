@@ -88,6 +88,7 @@ def paint(panel: Panel, axes: Axes, size: Size, design: Design) -> None:
     axes.imshow(
         raster(panel, size, design.base),
         interpolation="none",
+        origin="upper",  # not the user's image.origin, which would turn the photo over
         extent=(0.0, float(width), float(height), 0.0),
         aspect="equal",
     )

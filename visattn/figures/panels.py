@@ -15,8 +15,8 @@ from visattn.figures.arrangement import rectangle
 from visattn.figures.design import Design
 from visattn.figures.facts import Labels, Maps
 from visattn.figures.grid import PAD, Grid, Layout, Place, Words, stacked
-from visattn.figures.page import TEXT
 from visattn.figures.panel import Panel, paint
+from visattn.figures.paper import PAPER
 from visattn.figures.shared_scale import ColourBar, Scaling, number
 from visattn.figures.typesetting import leading, wrap
 from visattn.images import Image, Size
@@ -119,7 +119,7 @@ def figure(
         raise ConfigError(f"Give a design or its options ({', '.join(options)}), not both.")
     chosen = design or Design.create(**options)
     sheet = _relabelled(Sheet.of(rectangle(maps), chosen), rows, columns)
-    with rc_context(TEXT):
+    with rc_context(PAPER):
         return _drawn(sheet.with_photos() if chosen.photos else sheet, chosen)
 
 
@@ -168,7 +168,7 @@ def _drawn(sheet: Sheet, design: Design) -> Figure:
     grid = layout.grid()
     places, words, bottom = _bars(sheet.scaling, grid, layout)
     height = round((bottom + BOTTOM) * design.dpi + 0.5) / design.dpi
-    page = Figure(figsize=(width, height), dpi=design.dpi)
+    page = Figure(figsize=(width, height), dpi=design.dpi, facecolor="white")
     for row, placed in zip(sheet.panels, grid.panels, strict=True):
         for panel, place in zip(row, placed, strict=True):
             if panel is not None and place is not None:

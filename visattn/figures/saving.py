@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,13 @@ from matplotlib.figure import Figure
 
 from visattn.atomic import atomic_path
 from visattn.errors import ConfigError
-from visattn.figures.page import TEXT, undated
+from visattn.figures.facts import facts
+from visattn.figures.page import undated
+from visattn.figures.paper import PAPER
+from visattn.saliency import SaliencyMap
 
+NAMED = ("image", "model", "method", "target", "layer", "head", "query")
+LONGEST = 120
 SUFFIXES = (".pdf", ".svg", ".png")
 
 
@@ -24,10 +31,23 @@ def save(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     require_suffix(path)
-    facts: dict[str, Any] = {} if path.suffix.lower() == ".png" else undated(path)
-    with rc_context(TEXT), atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=figure.dpi, metadata=facts)
+    dates: dict[str, Any] = {} if path.suffix.lower() == ".png" else undated(path)
+    with rc_context(PAPER), atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=figure.dpi, metadata=dates)
     return path
+
+
+def save_maps(maps: Sequence[Sequence[SaliencyMap | None]], folder: str | Path) -> list[Path]:
+    """Write every map of a figure as .npz, numbered in reading order and named by its facts."""
+    shown = [each for row in maps for each in row if each is not None]
+    digits = len(str(len(shown)))
+    paths = []
+    for index, each in enumerate(shown, 1):
+        known = facts(each)
+        words = " ".join(known[name] for name in NAMED if name in known)
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.")[:LONGEST]
+        paths.append(each.save(Path(folder) / f"{index:0{digits}}-{slug}.npz"))
+    return paths
 
 
 def require_suffix(path: Path) -> None:

@@ -72,6 +72,14 @@ class Width:
         environment = "figure*" if inches > known.single * 1.01 < known.double else "figure"
         return cls(inches, known.height, f"{inches:g}in", environment)
 
+    def advice(self, height: float) -> list[str]:
+        """Return what to say of a figure of a height in inches: nothing where it fits a page."""
+        if height <= self.page:
+            return []
+        words = f"the figure is {height:.1f} inches high and {self.inches:.1f} wide, and a page "
+        words += f"holds {self.page:.1f}: use fewer rows, --wrap, or another --rows"
+        return [words]
+
 
 def _inches(width: Any) -> float:
     try:
