@@ -43,6 +43,16 @@ def test_the_page_names_no_other_file_and_no_folder(explore: Any, tmp_path: Path
     assert "http" not in text.replace("http-equiv", "")
 
 
+def test_a_page_that_is_too_large_to_mail_says_so(
+    explore: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "mail" not in explore().err
+    monkeypatch.setattr("visattn.cli.explore.MAILED", 0)
+    done = explore()
+    assert done.code == 0
+    assert "more than many mail servers take (0 MB); --layers embeds fewer" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -267,6 +267,27 @@ def test_a_rollout_needs_no_layer_that_is_not_there(open_page: Any, tmp_path: Pa
     assert explorer.row()[1:] == pytest.approx(found.grid.ravel(), abs=3e-3)
 
 
+def test_the_last_question_is_the_one_that_is_answered(
+    page: Explorer, vit: visattn.Model, made: Path
+) -> None:
+    """Questions are asked faster than they are answered; no late answer stands in the wrong map."""
+    record = capture(vit, made.parent / "ant.png", gates=False)
+    for view in ("from", "rollout", "to"):
+        page.page.evaluate(
+            """(view) => {
+            const at = (y, x) => ({ kind: "point", y, x });
+            for (const y of [8, 24, 40, 56]) visattn.set({ view, selection: at(y, 8) });
+            visattn.set({ view: "to", selection: at(72, 24) });
+        }""",
+            view,
+        )
+        page.settle()
+        for layer in range(6):
+            page.set(layer=layer)
+            wanted = record[layer].rows(1 + 4 * 10 + 1)[0, :, 0].numpy()
+            assert np.abs(page.heads() - wanted).max() < 6e-3
+
+
 def test_what_cannot_be_shown_says_why(open_page: Any, tmp_path: Path) -> None:
     model = visattn.load_model(zoo.build("latent_pool"), image_size=zoo.SIZE)
     explorer: Explorer = open_page(export(model, zoo.images(1), tmp_path / "page.html"))

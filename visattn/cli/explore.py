@@ -19,6 +19,8 @@ from visattn.cli.options import (
 )
 from visattn.errors import ConfigError
 
+MAILED = 25  # MB, the limit of the large mail services
+
 
 def command(
     image: Annotated[Path, typer.Argument(help="A photograph.")],
@@ -46,7 +48,14 @@ def command(
     loaded = load_model(
         model, weights=weights_of(weights), image_size=size_of(image_size), device=device
     )
-    export(loaded, str(image), out, layers=chosen, target=target_of(target))
+    written = export(loaded, str(image), out, layers=chosen, target=target_of(target))
+    size = written.stat().st_size / 1e6
+    if size > MAILED:
+        typer.echo(
+            f"note: {size:.0f} MB are more than many mail servers take ({MAILED} MB); --layers "
+            "embeds fewer layers, --image-size makes fewer tokens",
+            err=True,
+        )
     typer.echo(str(out))
 
 

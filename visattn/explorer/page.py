@@ -17,8 +17,8 @@ from PIL import Image as PillowImage
 from visattn.images import Image
 
 SCRIPTS = (
-    "arrays.js", "attention.js", "walk.js", "place.js", "state.js", "paint.js", "panel.js",
-    "input.js", "main.js",
+    "arrays.js", "attention.js", "walk.js", "place.js", "state.js", "words.js", "paint.js",
+    "panel.js", "readout.js", "input.js", "main.js",
 )  # fmt: skip
 LONGEST = 1280
 QUALITY = 88
