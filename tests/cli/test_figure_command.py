@@ -145,6 +145,28 @@ def test_styles_width_and_letters(figure: Any, tmp_path: Path) -> None:
     assert files(tmp_path / "maps") == {"1-a-cat-test-vit-rollout-residual-0.3.npz"}
 
 
+def test_labels_can_be_given(figure: Any, tmp_path: Path) -> None:
+    own = ("--row-label", "A cat", "--column-label", "Ours (gae)")
+    assert figure("--method", "gae", *own, out="fig.svg").code == 0
+    drawn = words(tmp_path / "fig.svg")
+    assert "<!-- A cat -->" in drawn
+    assert "<!-- Ours (gae) -->" in drawn
+    done = figure("--method", "gae", "--method", "rollout", *own, out="two.svg")
+    assert done.code == 2
+    assert "1 labels were given for 2 columns" in done.err
+
+
+def test_no_option_is_left_without_help() -> None:
+    import typer
+
+    from visattn.cli.app import build
+
+    group: Any = typer.main.get_command(build())
+    for parameter in group.commands["figure"].params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), parameter.name
+
+
 def test_a_figure_higher_than_the_page_is_warned_of(figure: Any, tmp_path: Path) -> None:
     photos = []
     for index in range(5):

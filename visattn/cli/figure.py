@@ -80,6 +80,13 @@ Agreement = Annotated[
     str | None,
     typer.Option(help="Draw how alike the maps of a row are instead: spearman, pearson or iou."),
 ]
+RowLabels = Annotated[
+    list[str] | None, typer.Option("--row-label", help="Label of a row, top first; repeatable.")
+]
+ColumnLabels = Annotated[
+    list[str] | None,
+    typer.Option("--column-label", help="Label of a column of maps, left first; repeatable."),
+]
 Wrap = Annotated[
     int | None, typer.Option(help="Maps side by side where there is a single row or column.")
 ]
@@ -133,6 +140,8 @@ def command(
     wrap: Wrap = None,
     stub: Stub = None,
     maps: MapsFolder = None,
+    row_label: RowLabels = None,
+    column_label: ColumnLabels = None,
     option: Options = None,
     style: StyleOptions = None,
     weights: WeightsList = None,
@@ -151,7 +160,8 @@ def command(
         "targets": target, "layers": layer, "heads": head, "queries": query, "width": width,
         "venue": venue, "scale": scale, "base": base, "contours": contours, "letters": letters,
         "photos": photos, "dpi": dpi, "difference": difference, "agreement": agreement,
-        "wrap": wrap, "stub": stub, "maps": maps, "options": options_of(option or []),
+        "wrap": wrap, "stub": stub, "maps": maps,
+        "row_labels": row_label, "column_labels": column_label, "options": options_of(option or []),
         "style": options_of(style or []), "weights": weights, "image_size": image_size,
         "device": device,
     }  # fmt: skip
@@ -169,12 +179,14 @@ def write(config: FigureConfig) -> list[str]:
     check(config)
     maps = computed(config)
     if config.agreement:
-        matrix = figures.agreement(maps, measure=config.agreement)
+        matrix = figures.agreement(maps, measure=config.agreement, labels=config.column_labels)
         drawn, words = figures.agreement_figure(matrix, design=design), matrix.caption
     else:
         most = config.wrap or (4 if design.columns.inches < 4 else 6)
         kept = figures.with_differences(maps) if config.difference else figures.arranged(maps, most)
-        drawn = figures.figure(kept, design=design)
+        drawn = figures.figure(
+            kept, rows=config.row_labels, columns=config.column_labels, design=design
+        )
         words = figures.caption(kept, design=design)
     notes = figures.warnings(maps)
     if config.maps is not None:

@@ -45,6 +45,7 @@ class FigureConfig(BaseModel):
         contours: draw contours at half of the scale; or levels.
         difference: add the difference of the two maps of each row.
         agreement: draw the agreement of the maps of a row instead: spearman, pearson or iou.
+        row_labels, column_labels: words instead of the figure's own labels.
         wrap: maps side by side where there is a single row or column.
         stub: write caption and LaTeX stub beside the figure.
         maps: folder that gets every raw map as .npz, or None.
@@ -79,6 +80,8 @@ class FigureConfig(BaseModel):
     wrap: Annotated[int, Field(ge=1)] | None = None
     stub: bool = True
     maps: Path | None = None
+    row_labels: Texts | None = None
+    column_labels: Texts | None = None
 
     @property
     def axes(self) -> Axes:

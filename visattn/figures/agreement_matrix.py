@@ -108,7 +108,7 @@ def _numbers(agreement: Agreement, board: Place, side: float, size: float) -> li
     for (row, column), value in np.ndenumerate(agreement.values):
         red, green, blue = _colour(agreement.values, scale, row, column)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        text = "n/a" if np.isnan(value) else f"{value:.2f}".replace("-", MINUS)
+        text = "n/a" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)
         points = min(size, 0.8 * side * 72 / 2.6)
         x, y = board.left + (column + 0.5) * side, board.top + (row + 0.5) * side
         words.append(
