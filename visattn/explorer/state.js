@@ -19,7 +19,7 @@ const state = {
   heat: true,
 };
 
-// One answer for each layer: {heads, mean, layout, source, sourceLayout, window, reason}.
+// One answer for each layer: {heads, mean, layout, sourceLayout, window, note}, or {reason}.
 const sheet = { answers: [], key: "", running: 0, seconds: 0 };
 const listeners = [];
 const changed = (what) => listeners.forEach((listener) => listener(what));
@@ -63,6 +63,8 @@ class Job {
 /* ---------- answers ---------- */
 
 const PATCHES_SILENT = "Patches do not attend in this layer: choose a prefix token or what the head reads.";
+const OTHER_BRANCH = "This layer attends within the other branch, whose tokens lie on another grid: choose what the head reads.";
+const ONE_BRANCH = "Tokens of the other branch lie on another grid and are not shown here.";
 
 async function readRow(step, run) {
   if (!data.readout) throw new RangeError(`${data.reads}.`);
@@ -86,17 +88,21 @@ async function sourceRow(step, run) {
   for (const { queries } of step.placements) queries.sums.forEach((sum, i) => { attending[i] = Math.max(attending[i], sum); });
   const share = row.reduce((sum, value, i) => sum + value * attending[i], 0);
   if (selection.kind === "prefix" && !total(row)) throw new RangeError(`There is no token “${selection.name}” in this layer.`);
-  if (!(share > 0)) throw new RangeError(step === pool ? "Only the head's own query attends here: choose what the head reads." : PATCHES_SILENT);
+  if (!(share > 0)) {
+    const silent = step.after.suffix ? OTHER_BRANCH : PATCHES_SILENT;
+    throw new RangeError(step === pool ? "Only the head's own query attends here: choose what the head reads." : silent);
+  }
   return { row: row.map((value) => value / share), share };
 }
 
 async function answerTo(step, run) {
   const { row, share } = await sourceRow(step, run);
-  const heads = await run(lookedAt(step, row));
+  const found = await run(lookedAt(step, row));
+  const heads = found.map((each) => onGrid(step, each)[0]), [, layout] = onGrid(step, found[0]);
   const note = share < 0.9995 ? `Only ${percent(share)} of it attends in this layer.` : null;
   return {
-    heads, mean: mean(step, heads), layout: step.before, source: row, sourceLayout: step.after,
-    window: windowOf(step, row), note,
+    heads, mean: mean(step, heads), layout, sourceLayout: step.after,
+    window: layout === step.before ? windowOf(step, row) : null, note,
   };
 }
 
@@ -109,8 +115,8 @@ async function answerFrom(step, run) {
   if (step === pool) throw new RangeError("Only the head's own query attends here, not patches.");
   const heads = await run(lookedAtFrom(step, chosen));
   return {
-    heads, mean: mean(step, heads), layout: step.after, source: chosen, sourceLayout: step.before,
-    window: windowOnto(step, chosen), note: null,
+    heads, mean: mean(step, heads), layout: step.after, sourceLayout: step.before,
+    window: windowOnto(step, chosen), note: step.after.suffix ? ONE_BRANCH : null,
   };
 }
 
@@ -119,7 +125,7 @@ async function answerNorms(step) {
   if (!marks || !marks.norms) throw new RangeError("Token norms were not read behind this layer.");
   const norms = await numbers(marks.norms), row = zeros(count(step.after));
   norms.forEach((value, patch) => { row[step.after.prefix.length + patch] = value; });
-  return { heads: [], mean: row, layout: step.after, source: null, sourceLayout: step.after, window: null, note: null };
+  return { heads: [], mean: row, layout: step.after, sourceLayout: step.after, window: null, note: null };
 }
 
 const ANSWERS = { to: answerTo, from: answerFrom, norms: answerNorms };
@@ -150,7 +156,7 @@ async function rolloutStart(job) {
   if (!pool) return row;
   await loadLayer(pool);
   const pooled = await job.run(transition(pool, row));
-  job.put(last, rolloutAnswer(pool, pooled));
+  job.put(last, rolloutAnswer(...onGrid(pool, pooled)));
   return pooled;
 }
 
@@ -158,8 +164,9 @@ async function answerRollout(job) {
   try {
     const refusal = rolloutRefusal();
     if (refusal) throw new RangeError(refusal);
-    const row = await rolloutStart(job);
-    await rolled(row, job.run, (step, reached) => job.put(layers.indexOf(step), rolloutAnswer(step, reached)));
+    const start = await rolloutStart(job);
+    const end = await rolled(start, job.run, (step, row) => job.put(layers.indexOf(step), rolloutAnswer(...onGrid(step, row))));
+    if (steps.length) job.put(0, rolloutAnswer(end, steps[0].before));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     for (const place of layers.keys()) job.put(place, { reason: error.message });
@@ -177,9 +184,11 @@ async function answerLayers(job) {
   }
 }
 
-const rolloutAnswer = (step, row) => ({
-  heads: [], mean: row, layout: step.before, source: null, sourceLayout: data.end, window: null,
-  note: data.embedded.length < data.layers ? "Layers that are not in this file are walked along their residual path alone." : null,
+const PARTLY = "Layers that are not in this file are walked along their residual path alone.";
+
+const rolloutAnswer = (row, layout) => ({
+  heads: [], mean: row, layout, sourceLayout: data.end, window: null,
+  note: data.embedded.length < data.layers ? PARTLY : null,
 });
 
 const shownPlace = () => (state.view === "rollout" ? state.until : state.layer);

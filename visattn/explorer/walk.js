@@ -127,6 +127,20 @@ function mean(step, heads) {
   return out;
 }
 
+/** Return a row before a step and its layout; of two branches, both on the finest grid.
+
+ * Tokens of a second branch lie on another grid: as in `explain`, the row is taken down the residual
+ * paths to where the branches part. */
+function onGrid(step, row) {
+  if (!step.before.suffix) return [row, step.before];
+  const top = step === pool ? steps.length : steps.indexOf(step);
+  for (let place = top - 1; place >= 0; place--) {
+    if (!steps[place].residual) throw new RangeError("The tokens of the other branch cannot be followed to the photo.");
+    row = steps[place].residual.row(row);
+  }
+  return [row, steps[0].before];
+}
+
 /* ---------- rollout ---------- */
 
 // r (rho S + (1 - rho) Q A K) of one layer; where rows of A do not sum to 1 they are made to.
