@@ -179,6 +179,28 @@ def test_a_figure_higher_than_the_page_is_warned_of(figure: Any, tmp_path: Path)
     assert "a page holds 8.9" in done.err
 
 
+def test_stored_maps_are_drawn_again_without_a_model(
+    figure: Any, visattn_command: Command, dog: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    both = (dog, "--method", "rollout", "--method", "gae", "--maps", tmp_path / "maps")
+    assert figure(*both, out="first.svg").code == 0
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was built")
+
+    monkeypatch.setattr(timm, "create_model", never)
+    paths = sorted((tmp_path / "maps").iterdir())
+    again = ("--dpi", "60", "--out", tmp_path / "again.svg")
+    done = visattn_command("figure", *paths, *again)
+    assert done.code == 0, done.err
+    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "first.svg").read_bytes()
+    done = visattn_command("figure", *paths, *again, "--method", "gae")
+    assert (done.code, done.out) == (2, "")
+    assert "methods: the maps of" in done.err
+    done = visattn_command("figure", *paths, dog, *again)
+    assert "one or the other" in done.err
+
+
 def test_a_config_file_is_a_figure_and_flags_override_it(figure: Any, tmp_path: Path) -> None:
     config = tmp_path / "photos" / "figure.yaml"
     config.write_text("methods: [rollout, attention]\nwidth: single\nstyle: {contours: [0.4]}\n")

@@ -77,7 +77,7 @@ def test_a_bar_for_each_kind_of_panel(make_map: Any) -> None:
     signed = make_map(np.linspace(-1, 1, 12).reshape(3, 4), signed=True, method="saliency")
     first, second = scaling([[ramp(make_map, 1), signed]]).bars
     assert first.ends == ("minimum", "maximum")
-    assert second.ends == (f"{MINUS}largest magnitude", "+largest magnitude")
+    assert second.ends == (f"{MINUS}max |value|", "+max |value|")
     assert second.scale.diverging
 
 

@@ -11,7 +11,7 @@ import typer
 import visattn.cli
 from visattn.errors import VisattnError
 
-NOT_COMMANDS = ("app", "figure_axes", "figure_config", "options", "progress")
+NOT_COMMANDS = ("app", "figure_axes", "figure_config", "figure_stored", "options", "progress")
 
 
 def build() -> typer.Typer:

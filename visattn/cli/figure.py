@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from visattn.saliency import SaliencyMap
 
 Images = Annotated[
-    list[Path] | None, typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)
+    list[Path] | None,
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Photographs; or maps stored as .npz, which need no model.",
+        show_default=False,
+    ),
 ]
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model; repeatable.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Figure: .pdf, .svg or .png.")]
@@ -200,8 +205,11 @@ def write(config: FigureConfig) -> list[str]:
 def computed(config: FigureConfig) -> list[list[SaliencyMap]]:
     """Return the maps of a figure in rows, reporting progress."""
     from visattn.cli.figure_axes import loaded
+    from visattn.cli.figure_stored import load, stored
     from visattn.progress import reporting
 
+    if stored(config.images):
+        return load(config.images, config.rows)
     with shown() as progress, reporting(progress):
         return config.axes.maps(partial(loaded, image_size=config.size, device=config.device))
 

@@ -48,8 +48,7 @@ class Axes:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.rows not in AXES:
-            raise ConfigError(f"--rows {self.rows!r} does not exist.{suggestion(self.rows, AXES)}")
+        require_axis(self.rows)
         if not self.methods:
             raise ConfigError("There is no method: give --method, one of 'visattn methods'.")
         shown = [f"{each.name} with weights {each.weights}" for each in self.models]
@@ -222,6 +221,12 @@ def _in_rows(found: Mapping[tuple[Any, ...], SaliencyMap], axis: int) -> list[li
     for place, saliency in found.items():
         rows.setdefault(place[axis], []).append(saliency)
     return list(rows.values())
+
+
+def require_axis(name: str) -> None:
+    """Raise `ConfigError` for rows that are none of `AXES`."""
+    if name not in AXES:
+        raise ConfigError(f"--rows {name!r} does not exist.{suggestion(name, AXES)}")
 
 
 def networks(names: Sequence[str], weights: Sequence[str]) -> list[Network]:

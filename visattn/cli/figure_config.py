@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from visattn.cli.figure_axes import Axes, networks
+from visattn.cli.figure_axes import Axes, networks, require_axis
+from visattn.cli.figure_stored import COMPUTED, stored
 from visattn.cli.options import size_of
 from visattn.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from visattn.figures import Design
 
-FLAGS = {"images": "IMAGE", "models": "--model", "out": "--out"}
+FLAGS = {"images": "IMAGE", "out": "--out"}
 DESIGN = ("width", "venue", "scale", "base", "letters", "photos", "dpi")
 
 
@@ -34,7 +35,8 @@ class FigureConfig(BaseModel):
     """One figure: what it shows and how; relative paths are relative to the current directory.
 
     Attributes:
-        images, models, methods, targets, layers, heads, queries: the values along each axis.
+        images, models, methods, targets, layers, heads, queries: the values along each axis;
+            images may be stored maps (.npz), and then nothing is computed.
         rows: the axis that makes the rows; the others make the columns.
         out: file to write, .pdf, .svg or .png.
         weights: one for all models, one for each, or several for one model.
@@ -54,8 +56,8 @@ class FigureConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
-    models: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
     out: Path
+    models: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     methods: Texts = ("auto",)
     targets: Texts = ()
     layers: Texts = ()
@@ -82,6 +84,23 @@ class FigureConfig(BaseModel):
     maps: Path | None = None
     row_labels: Texts | None = None
     column_labels: Texts | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> FigureConfig:
+        require_axis(self.rows)
+        if not stored(self.images):
+            if not self.models:
+                raise ConfigError(
+                    "models is missing: give --model, or 'models' in the config file."
+                )
+            return self
+        given = [name for name in COMPUTED if name in self.model_fields_set and getattr(self, name)]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)}: the maps of {self.images[0].name} are computed already. "
+                "Leave it out, or give photos instead of .npz files."
+            )
+        return self
 
     @property
     def axes(self) -> Axes:

@@ -70,9 +70,15 @@ def _named(saliency: SaliencyMap) -> str:
     return f"{saliency.method} of {saliency.model}"
 
 
+def _sides(saliency: SaliencyMap) -> dict[str, str]:
+    """Return the facts of one side, its class without the probability."""
+    target = saliency.target
+    return {**facts(saliency), **({"target": target.label} if target else {})}
+
+
 def _words(first: SaliencyMap, second: SaliencyMap) -> str:
     """Return what distinguishes both, as ``a - b``."""
-    one, other = facts(first), facts(second)
+    one, other = (_sides(each) for each in (first, second))
     differs = [name for name in FACTS if one.get(name) != other.get(name)] or ["method"]
     if "target" in differs and len(differs) > 1 and "method" in differs:
         differs.remove("target")

@@ -27,7 +27,7 @@ TERMS = {
 ENDS = {
     "minmax": ("minimum", "maximum"),
     "max": ("0", "maximum"),
-    "symmetric": (f"{MINUS}largest magnitude", "+largest magnitude"),
+    "symmetric": (f"{MINUS}max |value|", "+max |value|"),
     "percentile": ("1st percentile", "99th percentile"),
     "symmetric_percentile": (f"{MINUS}99th percentile", "+99th percentile"),
     "none": ("0", "1"),
