@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
@@ -180,3 +181,21 @@ def test_captions_are_escaped_for_latex() -> None:
     assert escaped(r"a_b\c{d}~^#$<") == (
         r"a\_b\textbackslash{}c\{d\}\textasciitilde{}\textasciicircum{}\#\$\textless{}"
     )
+
+
+def test_the_pixels_of_a_png_are_those_of_the_panels(make_map: Any, tmp_path: Path) -> None:
+    rows = [
+        [make_map(name=name, size=size, tone=None, method=m) for m in ("a", "b")]
+        for name, size in (("cat", (60, 100)), ("a dog", (130, 70)))
+    ]
+    page = figure(rows, width=3.28, dpi=150, letters=True)
+    with PillowImage.open(save(page, tmp_path / "page.png")) as opened:
+        drawn = np.asarray(opened.convert("RGB"))
+    panels = [axes for axes in page.axes if not axes.axison]
+    assert len(panels) == 6
+    for axes in panels:
+        raster = np.asarray(axes.images[0].get_array())
+        box = axes.get_position()
+        left, top = round(box.x0 * drawn.shape[1]), round((1 - box.y1) * drawn.shape[0])
+        shown = drawn[top : top + raster.shape[0], left : left + raster.shape[1]]
+        assert np.array_equal(shown, raster)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Images = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="IMAGE...",
+        metavar="IMAGE",
         help="Photographs; or maps stored as .npz, which need no model.",
         show_default=False,
     ),

@@ -173,7 +173,7 @@ class Layout:
         words = []
         for lines, width in zip(wrapped, widths, strict=True):
             first = most - len(lines)
-            words += self._lines(lines, left + width / 2, first * leading(self.size), self.size)
+            words += stacked(lines, left + width / 2, first * leading(self.size), self.size)
             left += width + GAP
         return words
 
@@ -207,7 +207,7 @@ class Layout:
             start = top + (most - len(lines)) * leading(self.size)
             side = (width - self._breadth(aspect, width, height)) / 2 if aspect else 0.0
             align, x = ("left", left + side) if self.lettered else ("center", left + width / 2)
-            words += self._lines(lines, x, start, self.size, align)
+            words += stacked(lines, x, start, self.size, align)
             left += width + GAP
         return most * leading(self.size) + (PAD if most else 0.0)
 
@@ -217,14 +217,9 @@ class Layout:
         """Add the words below the panels of a row, and return how high they stand."""
         for text, width in zip(self.feet[row], widths, strict=True):
             lines = wrap(text, self.small, width, 1) if text else []
-            words += self._lines(lines, left + width / 2, top + PAD / 2, self.small)
+            words += stacked(lines, left + width / 2, top + PAD / 2, self.small)
             left += width + GAP
         return leading(self.small) + PAD / 2 if any(self.feet[row]) else 0.0
-
-    def _lines(
-        self, lines: Sequence[str], x: float, top: float, size: float, align: str = "center"
-    ) -> list[Words]:
-        return stacked(lines, x, top, size, align)
 
 
 def stacked(
