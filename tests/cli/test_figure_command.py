@@ -116,8 +116,8 @@ def test_models_and_checkpoints_side_by_side(figure: Any, tmp_path: Path) -> Non
                   model=("--model", "test_vit", "--device", "cpu"))  # fmt: skip
     assert done.code == 0, done.err
     drawn = words(tmp_path / "fig.svg")
-    assert "<!-- a.safetensors -->" in drawn
-    assert "<!-- b.safetensors -->" in drawn
+    assert "<!-- a.safetensors (" in drawn
+    assert "<!-- b.safetensors (" in drawn
     two = (*VIT, "--model", "test_resnet")
     assert figure("--method", "saliency", "--target", "3", model=two, out="two.svg").code == 0
     assert "test_resnet" in words(tmp_path / "two.svg")

@@ -57,6 +57,11 @@ def test_the_difference_from_a_map_without_signal_has_none(make_map: Any, silent
     assert found.no_signal == "layercam of vit_tiny has none (all cells are zero)"
 
 
+def test_neither_has_the_difference_from_a_map_that_is_not_finite(make_map: Any) -> None:
+    found = difference(make_map(np.full((2, 2), np.nan)), make_map(ONE))
+    assert "4 of 4 cells are not finite" in str(found.no_signal)
+
+
 def test_grids_of_two_sizes_meet_on_the_finer_one(make_map: Any) -> None:
     coarse = make_map(np.array([[0, 1], [2, 3]], np.float32))
     fine = make_map(np.kron(coarse.grid, np.ones((4, 4), np.float32)), method="layercam")

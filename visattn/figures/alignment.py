@@ -24,7 +24,7 @@ def aligned(maps: Sequence[SaliencyMap]) -> tuple[list[Array], Geometry]:
     larger one. Raises `ConfigError` for maps of different photos, and for maps that saw no cell in
     common.
     """
-    _require_one_photo(maps)
+    require_one_photo(maps)
     finest = max((each.geometry for each in maps), key=_density)
     values = [on_grid(each, finest) for each in maps]
     seen = np.logical_and.reduce([~np.isnan(each) for each in values])
@@ -63,7 +63,8 @@ def _cut(geometry: Geometry, rows: Indices, cols: Indices) -> Geometry:
     return replace(geometry, grid=size, grid_to_input=Affine(geometry.grid_to_input.scale, first))
 
 
-def _require_one_photo(maps: Sequence[SaliencyMap]) -> None:
+def require_one_photo(maps: Sequence[SaliencyMap]) -> None:
+    """Raise `ConfigError` for maps of different photos, told by their sizes and hashes."""
     sizes = list(dict.fromkeys(each.geometry.original for each in maps))
     hashes = {each.provenance.get("image", {}).get("sha256") for each in maps} - {None}
     if len(sizes) > 1 or len(hashes) > 1:

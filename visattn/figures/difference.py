@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from visattn.errors import ConfigError, suggestion
-from visattn.figures.alignment import aligned
+from visattn.figures.alignment import aligned, require_one_photo
 from visattn.figures.facts import DIFFERENCE, FACTS, facts
 from visattn.figures.shared_scale import MINUS, unit
 from visattn.geometry import Array
@@ -37,8 +37,12 @@ def difference(
         raise ConfigError(f"scaling={scaling!r} does not exist.{suggestion(chosen, SCALINGS)}")
     silent = [f"{_named(each)} has none ({each.no_signal})"
               for each in (first, second) if each.no_signal]  # fmt: skip
-    (one, other), geometry = aligned([first, second])
-    grid = np.zeros_like(one) if silent else _scaled(one, chosen) - _scaled(other, chosen)
+    require_one_photo([first, second])
+    if silent:  # cells without signal may be NaN, and have no place on a common grid
+        grid, geometry = np.zeros_like(first.grid), first.geometry
+    else:
+        (one, other), geometry = aligned([first, second])
+        grid = _scaled(one, chosen) - _scaled(other, chosen)
     words = _words(first, second)
     facts_of_both = {
         "first": facts(first), "second": facts(second), "scaling": chosen, "label": words,

@@ -97,8 +97,11 @@ def image_name(saliency: SaliencyMap) -> str:
 
 
 def weights_name(saliency: SaliencyMap) -> str:
-    """Return where the weights come from, in words."""
-    return str(saliency.provenance.get("model", {}).get("source", "")).removeprefix("checkpoint ")
+    """Return where the weights come from, and the start of their hash: file names may repeat."""
+    known = saliency.provenance.get("model", {})
+    source = str(known.get("source", "")).removeprefix("checkpoint ")
+    digest = str(known.get("weights_sha256") or "")[:6]
+    return f"{source} ({digest})".strip() if digest else source
 
 
 def method_name(saliency: SaliencyMap) -> str:
