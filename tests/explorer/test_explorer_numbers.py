@@ -93,6 +93,13 @@ def test_rows_and_columns_of_every_layer(open_page: Any, tmp_path: Path, name: s
         explorer.set(view="from")
         column = wanted[:, :, token_under(step.before, x, y)]
         assert np.abs(explorer.heads() - column).max() < NEAR
+    for left, top in [(size[1] * 0.11, size[0] * 0.83), (x, y)]:  # sums of rows are known by now
+        explorer.click(left, top, size)
+        for layer, place in enumerate(chain.layers):
+            explorer.set(layer=layer)
+            step = chain.steps[place]
+            column = dense(record, step)[:, :, token_under(step.before, left, top)]
+            assert np.abs(explorer.heads() - column).max() < NEAR
 
 
 def on_grid(chain: Any, place: int, rows: np.ndarray) -> np.ndarray:

@@ -208,6 +208,19 @@ def test_the_heat_of_a_cell_stands_on_that_cell(open_page: Any, tmp_path: Path, 
     assert np.abs(thickness(explorer, zoo.GRID) - wanted).max() < 2
 
 
+def test_the_picture_can_be_saved(page: Explorer, tmp_path: Path) -> None:
+    page.set(layer=2, head=1)
+    with page.page.expect_download() as waiting:
+        page.press("s")
+    assert waiting.value.suggested_filename == "ant.png to layer 2 head 1.png"
+    waiting.value.save_as(tmp_path / "saved.png")
+    width, height = page.box()[2:]
+    with PillowImage.open(tmp_path / "saved.png") as saved:
+        assert saved.size == (round(2 * width), round(2 * height))
+        shades = np.asarray(saved.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(shades, axis=0)) > 100
+
+
 def test_classes_and_the_one_that_was_asked(page: Explorer) -> None:
     rows = page.page.locator(".class").all_inner_texts()
     assert len(rows) == 6

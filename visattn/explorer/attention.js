@@ -24,6 +24,7 @@ class Operation {
     [this.q, this.k] = await Promise.all([numbers(query), numbers(key)]);
     // One number for each row, by which its weights are told from its scores; NaN: not yet known.
     this.logSums = new Float64Array(this.windows * this.heads * this.queries).fill(NaN);
+    this.summed = new Uint8Array(this.windows * this.heads); // matrices whose rows are all known so
     this.keyCopy = new Float64Array(this.keys * this.channels);
     this.queryCopy = new Float64Array(BLOCK * this.channels);
     this.blockScores = new Float64Array(BLOCK * this.keys);
@@ -47,6 +48,25 @@ class Operation {
     }
     const column = kind * heads + own, width = kinds * heads, start = from * keys;
     for (let j = 0; j < this.keys; j++) out[at + j] += this.values[this.places[start + j * step] * width + column];
+  }
+
+  biasAt(window, head, row, key) {
+    const [kinds, heads, queries, keys] = this.bias.shape;
+    const kind = kinds === 1 ? 0 : this.kindOf[window], own = heads === 1 ? 0 : head;
+    const place = (queries === 1 ? 0 : row) * keys + (keys === 1 ? 0 : key);
+    if (this.dense) return this.dense[(kind * heads + own) * queries * keys + place];
+    return this.values[this.places[place] * kinds * heads + kind * heads + own];
+  }
+
+  /** Return one weight of a row whose sum is known, without the rest of the row. */
+  weight(matrix, row, key) {
+    const { channels: width } = this;
+    const from = (matrix * this.queries + row) * width, to = (matrix * this.keys + key) * width;
+    let score = 0;
+    for (let c = 0; c < width; c++) score += this.q[from + c] * this.k[to + c];
+    score *= this.scale;
+    if (this.bias) score += this.biasAt(Math.floor(matrix / this.heads), matrix % this.heads, row, key);
+    return Math.exp(score - this.logSums[matrix * this.queries + row]);
   }
 
   /** Put the scores of up to four rows of a head into `blockScores`, one row behind the other. */

@@ -167,7 +167,7 @@ def _likeliest(model: Model, outputs: torch.Tensor) -> tuple[list[Target], str |
     try:
         return [resolve(f"top{rank}", model, outputs)[0].target for rank in ranks], None
     except TargetError as error:
-        return [], str(error)
+        return [], f"{str(error).partition(': ')[0].rstrip('.')}."  # the rest is for callers
 
 
 def _tokens(

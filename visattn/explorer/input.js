@@ -88,12 +88,14 @@ const KEYS = {
   ArrowUp: () => move(-1, 0), ArrowDown: () => move(1, 0), ArrowLeft: () => move(0, -1), ArrowRight: () => move(0, 1),
   "[": () => moveLayer(-1), "]": () => moveLayer(1), ",": () => moveHead(-1), ".": () => moveHead(1),
   m: () => set({ head: null }), r: () => data.readout && set({ selection: { kind: "read" } }), c: nextPrefix,
-  h: () => set({ heat: !state.heat }), o: () => set({ marks: !state.marks }), "?": () => $("help").showModal(),
+  h: () => set({ heat: !state.heat }), o: () => set({ marks: !state.marks }), s: savePicture, "?": () => $("help").showModal(),
 };
 Object.keys(VIEWS).forEach((view, i) => { KEYS[String(i + 1)] = () => $("views").children[i].click(); });
 
 function keyed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || $("help").open) return;
+  // Where brackets need AltGr, it reports itself as Ctrl and Alt.
+  const modified = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+  if (modified || event.defaultPrevented || $("help").open) return;
   const field = event.target.closest && event.target.closest("input, select");
   if (field && (field.tagName === "SELECT" || event.key.startsWith("Arrow"))) return;
   const act = KEYS[event.key];
@@ -116,5 +118,6 @@ function listen() {
   $("colormap").addEventListener("change", () => set({ colormap: $("colormap").value }));
   $("smooth").addEventListener("change", () => set({ smooth: $("smooth").checked }));
   $("marks").addEventListener("change", () => set({ marks: $("marks").checked }));
+  $("save").addEventListener("click", savePicture);
   $("help-button").addEventListener("click", () => $("help").showModal());
 }

@@ -143,13 +143,30 @@ function fitted(canvas) {
   return [context, width / ratio, height / ratio];
 }
 
-function paintStage() {
-  const [context, width, height] = fitted($("heat")), answer = shown(), row = shownRow(answer);
+function drawAll(context, width, height) {
+  const answer = shown(), row = shownRow(answer);
   if (row && state.heat) drawHeat(context, answer, row, width, height);
   drawUnseen(context, width, height);
   if (row && answer.window) outlined(context, border(answer.layout, answer.window, width, height), "#fff", 1.5);
   drawMarks(context, layers[shownPlace()], width, height);
   drawSelection(context, answer, width, height);
+}
+
+const paintStage = () => drawAll(...fitted($("heat")));
+
+/** Save what the stage shows, at twice its size on the screen. */
+async function savePicture() {
+  const box = $("heat").getBoundingClientRect(), sharp = 2;
+  const canvas = new OffscreenCanvas(Math.round(sharp * box.width), Math.round(sharp * box.height));
+  const context = canvas.getContext("2d");
+  context.scale(sharp, sharp);
+  context.drawImage(photo, 0, 0, box.width, box.height);
+  drawAll(context, box.width, box.height);
+  const link = document.createElement("a"), where = `${state.view} ${layerName(layers[shownPlace()])}${state.head === null || !hasHeads() ? "" : ` head ${state.head}`}`;
+  link.href = URL.createObjectURL(await canvas.convertToBlob({ type: "image/png" }));
+  link.download = `${data.name} ${where}.png`.replace(/[^\p{L}\p{N} ._-]/gu, "_");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 function paintThumb(canvas, answer, row) {

@@ -89,6 +89,7 @@ function followNumbers() {
   const marks = data.marks[layers[shownPlace()].layer];
   if (marks?.outliers) rows.push(["High-norm tokens", String(marks.outliers.length)]);
   if (marks?.sinks) rows.push(["Attention sinks", String(marks.sinks.length)]);
+  $("number-section").hidden = !rows.length;
   $("numbers").replaceChildren(...rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 

@@ -62,7 +62,7 @@ class Job {
 
 /* ---------- answers ---------- */
 
-const PATCHES_SILENT = "Patches do not attend in this layer: choose a prefix token or what the head reads.";
+const PATCHES_SILENT = `Patches do not attend in this layer: choose ${data.readout ? "a prefix token or what the head reads" : "a prefix token"}.`;
 const OTHER_BRANCH = "This layer attends within the other branch, whose tokens lie on another grid: choose what the head reads.";
 const ONE_BRANCH = "Tokens of the other branch lie on another grid and are not shown here.";
 

@@ -103,22 +103,34 @@ function* lookedAtFrom(step, chosen) {
   const heads = [];
   for (const { queries, keys, operation } of step.placements) {
     const slots = keys.column(chosen);
-    const every = Array.from({ length: operation.queries }, (_, i) => i);
     for (let head = 0; head < operation.heads; head++) {
       const out = zeros(operation.windows * operation.queries);
       for (let window = 0; window < operation.windows; window++) {
-        const from = window * operation.keys, wanted = occupied(slots, from, operation.keys);
-        if (!wanted.length) continue;
-        yield* operation.rows(window * operation.heads + head, every, (row, weights, at) => {
-          let sum = 0;
-          for (const j of wanted) sum += weights[at + j] * slots[from + j];
-          out[window * operation.queries + row] = sum;
-        });
+        yield* gathered(operation, window, head, slots, out);
       }
       heads.push(queries.column(out));
     }
   }
   return heads;
+}
+
+// The first time every row is summed up; from then on a few columns need no whole rows.
+function* gathered(operation, window, head, slots, out) {
+  const from = window * operation.keys, into = window * operation.queries;
+  const wanted = occupied(slots, from, operation.keys), matrix = window * operation.heads + head;
+  if (!wanted.length) return;
+  if (operation.summed?.[matrix] && 4 * wanted.length < operation.keys) {
+    for (let row = 0; row < operation.queries; row++) {
+      for (const key of wanted) out[into + row] += operation.weight(matrix, row, key) * slots[from + key];
+    }
+    yield;
+    return;
+  }
+  const every = Array.from({ length: operation.queries }, (_, i) => i);
+  yield* operation.rows(matrix, every, (row, weights, at) => {
+    for (const key of wanted) out[into + row] += weights[at + key] * slots[from + key];
+  });
+  if (operation.summed) operation.summed[matrix] = 1;
 }
 
 function mean(step, heads) {
