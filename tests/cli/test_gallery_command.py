@@ -104,11 +104,17 @@ def test_a_wrong_command_writes_nothing(folder: Path, words: tuple[str, ...], me
     assert not (folder / "out").exists()
 
 
-def test_demo_is_the_gallery_of_its_config(tmp_path: Path) -> None:
+def test_demo_is_the_galleries_of_its_configs(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     done = run("demo", "--limit", "1", "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(out / "index.html"))
+    planted = tmp_path / "demo-planted"
+    assert str(planted / "index.html") in done.stdout
+    lines = [json.loads(line) for line in read(planted / "manifest.jsonl")]
+    assert {line["model"] for line in lines} == {"reference:vit", "reference:cbam"}
+    assert all(line["status"] == "ok" for line in lines)
+    assert {line["target_label"] for line in lines} <= {"crescent", None}
     lines = [json.loads(line) for line in read(out / "manifest.jsonl")]
     assert {line["method"] for line in lines} == {
         "attention", "rollout", "gae", "gradcam", "layercam", "integrated_gradients",

@@ -206,6 +206,19 @@ def test_the_size_is_linear_in_the_number_of_tokens(tmp_path: Path) -> None:
     assert 3.3 < sizes[1] / sizes[0] < 4.4  # 4 times the patches
 
 
+def test_a_page_of_vit_small_has_about_4_mb(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = visattn.load_model("vit_small_patch16_224", weights=None, device="cpu")
+    path = export(model, zoo.images(1, (224, 224)), tmp_path / "page.html")
+    assert 3.5e6 < path.stat().st_size < 5e6
+
+
+def test_a_page_does_not_say_where_the_weights_lie(tmp_path: Path) -> None:
+    told = replace(model_of("class"), source="checkpoint secret folder/weights.pth")
+    path = export(told, zoo.images(1), tmp_path / "page.html")
+    assert "secret folder" not in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "told"),
     [

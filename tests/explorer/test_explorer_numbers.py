@@ -195,15 +195,18 @@ def test_a_photograph_that_was_cropped(open_page: Any, tmp_path: Path, photograp
     assert "did not see" in explorer.text("#status")
 
 
+@pytest.mark.parametrize("name", ["cat.jpg", "cameraman.jpg"])
 def test_a_trained_model(
-    open_page: Any, tmp_path: Path, dinov2: visattn.Model, photos: Path
+    open_page: Any, tmp_path: Path, dinov2: visattn.Model, photos: Path, name: str
 ) -> None:
-    """DINOv2-small on a cat: every layer and head, patches and class token."""
-    image = photos / "cat.jpg"
+    """DINOv2-small on a cat, and on a photo that is stored lying on its side (EXIF)."""
+    image = photos / name
     path = export(dinov2, image, tmp_path / "page.html")
     record = capture(dinov2, image, gates=False)
     explorer: Explorer = open_page(path)
     geometry = dinov2.prepare(record.images[0]).geometry
+    width, height = explorer.page.evaluate("[photo.naturalWidth, photo.naturalHeight]")
+    assert (height, width) == geometry.original
     for row, col in [(0, 0), (4, 9), (9, 13)]:
         y, x = geometry.input_to_original((row + 0.5) * 14, (col + 0.5) * 14)
         explorer.click(x, y, geometry.original)

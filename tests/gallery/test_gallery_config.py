@@ -137,11 +137,14 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
         load_config(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize("name", ["demo", "gallery"])
-def test_the_presets_load_and_open_with_their_command(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("demo", "photos"), ("demo-planted", "planted/scenes"), ("gallery", "photos")],
+)
+def test_the_presets_load_and_open_with_their_command(name: str, folder: str) -> None:
     path = ROOT / "configs" / f"{name}.yaml"
     config = load_config(path)
-    assert config.input == Path("data/photos")
+    assert config.input == Path("data") / folder
     assert f"visattn gallery --config configs/{name}.yaml" in path.read_text(encoding="utf-8")
 
 

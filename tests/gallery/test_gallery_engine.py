@@ -46,6 +46,28 @@ def test_unknown_methods_and_options_are_config_errors() -> None:
     assert not engine.class_specific("rollout")
 
 
+def test_auto_is_what_it_stands_for_with_each_model(photos: Path, out: Path) -> None:
+    models = ["reference:vit", "reference:cbam", "packaged:dinov2_small"]
+    run_gallery(config(photos, out, models=models, methods=["auto"], limit=1), progress=False)
+    assert {line["method"] for line in lines(out)} == {"auto"}
+    found = {line["model"]: SaliencyMap.load(out / line["map"]) for line in lines(out)}
+    assert {name: each.method for name, each in found.items()} == {
+        "reference:vit": "cp_lrp",
+        "reference:cbam": "gradcam",
+        "packaged:dinov2_small": "rollout",
+    }
+    changed = found["reference:vit"].provenance["changed"]
+    assert changed["readout"] == "tokens"
+    assert found["packaged:dinov2_small"].target is None
+
+
+def test_auto_takes_no_options() -> None:
+    engine = TorchEngine()
+    engine.check(MethodConfig(name="auto"))
+    with pytest.raises(ConfigError, match="auto has no options, but start_layer was given"):
+        engine.check(MethodConfig(name="auto", options={"start_layer": 1}))
+
+
 def test_a_real_run(photos: Path, out: Path) -> None:
     methods = ["rollout", "gae", "random", "gradcam_of_nothing"]
     with pytest.raises(ConfigError, match="gradcam_of_nothing"):

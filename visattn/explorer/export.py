@@ -134,7 +134,6 @@ def _about(model: Model, prepared: Prepared) -> dict[str, Any]:
     return {
         "name": name.encode("utf-8", "replace").decode("utf-8"),
         "model": model.name,
-        "source": model.source,
         "version": visattn.__version__,
         "input": list(geometry.input),
         "original": list(geometry.original),

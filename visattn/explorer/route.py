@@ -10,6 +10,7 @@ import numpy as np
 from visattn.adapters import Chain, Placement, Reindex, Step, TokenLayout
 from visattn.explorer.operation import embedded_operation
 from visattn.explorer.packing import Arrays
+from visattn.images import Size
 from visattn.observation import AttentionRecord
 
 
@@ -31,7 +32,7 @@ def embedded_route(
             written["placements"] = _placements(record, step, arrays, layer in layers)
         route.append(written)
     if chain.pool is not None:
-        queries = TokenLayout((), chain.end.grid.__class__(0, 0), chain.end.cell)
+        queries = TokenLayout((), Size(0, 0), chain.end.cell)
         written = _step(chain.pool, queries, arrays, walked=False)
         route.append({**written, "placements": _placements(record, chain.pool, arrays, True)})
     return route

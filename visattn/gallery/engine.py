@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from visattn.saliency import SaliencyMap
 
 
+AUTO = "auto"
+
+
 class Prepared(Protocol):
     """A photo made ready for one model."""
 
@@ -93,6 +96,8 @@ class TorchEngine:
         """Return whether a method explains a target; raises `ConfigError` for unknown names."""
         from visattn.methods import get_method
 
+        if method == AUTO:  # for most models
+            return True
         try:
             return bool(get_method(method).class_specific)
         except UnsupportedMethodError as error:
@@ -102,8 +107,13 @@ class TorchEngine:
         """Raise `ConfigError` for an unknown method or option."""
         from visattn.methods import create_method
 
+        if method.name == AUTO and method.options:
+            raise ConfigError(
+                f"auto has no options, but {', '.join(method.options)} was given: name the method."
+            )
         try:
-            create_method(method.name, **method.options)
+            if method.name != AUTO:
+                create_method(method.name, **method.options)
         except UnsupportedMethodError as error:
             raise ConfigError(str(error)) from error
 
@@ -134,7 +144,7 @@ class TorchEngine:
 
         from visattn.targets import resolve
 
-        names = [each.name for each in methods if _asks_for_target(model, each)]
+        names = [each.name for each in methods if _asks_for_target(model, each, target)]
         labels = len(model.labels) if model.labels else None
         classes = labels if model.adapter.num_classes is None else model.adapter.num_classes
         if not names or (classes is None and not isinstance(target, str)):
@@ -171,7 +181,8 @@ class TorchEngine:
         """Return one list per photo, with one map or error per method."""
         from visattn.explanation import explain_batch
 
-        return explain_batch(model, prepared, [_request(each, target, seed) for each in methods])
+        requests = [_request(_named(model, each, target), target, seed) for each in methods]
+        return explain_batch(model, prepared, requests)
 
 
 def _check_name(prefix: str, name: str) -> None:
@@ -187,9 +198,20 @@ def _check_name(prefix: str, name: str) -> None:
         raise ConfigError(f"timm has no model {bare!r}.{near if len(near) < 200 else ''}")
 
 
-def _asks_for_target(model: Any, settings: MethodConfig) -> bool:
+def _named(model: Any, method: MethodConfig, target: int | str | None) -> MethodConfig:
+    """Return the method itself, or what ``auto`` stands for with this model."""
+    from visattn.explanation import automatic_method
+
+    if method.name != AUTO:
+        return method
+    name, options = automatic_method(model, target)
+    return MethodConfig(name=name, options=options)
+
+
+def _asks_for_target(model: Any, settings: MethodConfig, target: int | str | None) -> bool:
     from visattn.methods import create_method
 
+    settings = _named(model, settings, target)
     method = create_method(settings.name, **settings.options)
     if not method.class_specific:
         return False

@@ -63,6 +63,8 @@ def _changed(
 def _options_of(method: MethodConfig) -> set[str]:
     from visattn.methods import get_method
 
+    if method.name == "auto":
+        return set()
     try:
         return {field.name for field in fields(get_method(method.name))}
     except UnsupportedMethodError as error:

@@ -21,6 +21,7 @@ from visattn.images import Size
 from visattn.models.loading import SOURCES, Built, Spec
 
 SIDE = 96
+STRIDE = 8
 STEM = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2")
 MEAN = STD = (0.5, 0.5, 0.5)
 # Those of `visattn.evaluation.objects.SHAPES`, in the order of their labels.
@@ -115,12 +116,13 @@ def transform(size: Size) -> Any:
 
 
 def _resize(module: Any, size: Size) -> None:
-    try:
-        module.set_input_size(img_size=tuple(size))
-    except (AssertionError, RuntimeError, ValueError) as error:
+    # timm counts the tokens of a stem right only where its strides divide the sides.
+    if size.height % STRIDE or size.width % STRIDE:
         raise ModelError(
-            f"reference:vit cannot take {size.height} x {size.width}: {error}"
-        ) from error
+            f"reference:vit cannot take {size.height} x {size.width}: both sides must be multiples "
+            f"of {STRIDE} pixels."
+        )
+    module.set_input_size(img_size=tuple(size))
 
 
 def _load(module: Any, path: Path) -> None:
