@@ -21,8 +21,9 @@ PICTURES = (
 )  # fmt: skip
 MODELS = (
     "query", "tokens", "adapters", "models", "targets", "propagation", "gates", "observation",
-    "outliers", "methods", "sinks", "gate_statistics", "registers", "explanation", "coverage",
-    "inspection", "evaluation", "gallery", "explorer", "cli", "__main__",
+    "outliers", "methods", "head_statistics", "sinks", "gate_statistics", "registers",
+    "explanation", "coverage", "inspection", "evaluation", "gallery", "explorer", "cli",
+    "__main__",
 )  # fmt: skip
 ROOMS = (*PICTURES, *MODELS)
 

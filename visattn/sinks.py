@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from visattn.adapters import Refusal, TokenLayout
+from visattn.head_statistics import HeadStatistics, head_statistics
 from visattn.methods.artefacts import SINK, Artefacts
 from visattn.methods.walk import Walk
 from visattn.observation import AttentionRecord
@@ -65,9 +66,11 @@ def attention_statistics(record: AttentionRecord) -> list[dict[str, Any]]:
     ``prefix_mass``: share of the read-out row's attention that falls on prefix tokens in the last
     layer, 0..1. ``outlier_tokens``: number of sinks in the last layer. ``sinks``, ``sink_share``,
     ``norm_outliers``, ``norm_peak``: lists over the layers, as in `LayerOutliers`, cells counted.
-    None where something is not defined or was not read.
+    ``attention_distance``, ``head_redundancy``: as in `HeadStatistics`, of the last layer in which
+    patch tokens attend to each other. None where something is not defined or was not read.
     """
     artefacts = Artefacts(Walk.of(record))
+    heads = _heads(artefacts)
     masses = _prefix_mass(artefacts.walk)
     return [
         {
@@ -77,13 +80,18 @@ def attention_statistics(record: AttentionRecord) -> list[dict[str, Any]]:
             "sink_share": [layer.sink_share for layer in layers],
             "norm_outliers": [_count(layer.norm_outliers) for layer in layers],
             "norm_peak": [layer.norm_peak for layer in layers],
+            "attention_distance": head.distance,
+            "head_redundancy": head.redundancy,
         }
-        for mass, layers in zip(masses, _report(artefacts), strict=True)
+        for mass, layers, head in zip(masses, _report(artefacts), heads, strict=True)
     ]
 
 
 NO_STATISTICS: dict[str, Any] = dict.fromkeys(
-    ("prefix_mass", "outlier_tokens", "sinks", "sink_share", "norm_outliers", "norm_peak")
+    (
+        *("prefix_mass", "outlier_tokens", "sinks", "sink_share", "norm_outliers", "norm_peak"),
+        *("attention_distance", "head_redundancy"),
+    )
 )
 
 
@@ -126,6 +134,17 @@ def _others(layers: Sequence[int], worst: int) -> str:
 
 def _count(cells: Cells | None) -> int | None:
     return None if cells is None else len(cells)
+
+
+def _heads(artefacts: Artefacts) -> list[HeadStatistics]:
+    """Return those of the last layer in which patches attend to each other, if there is one."""
+    walk = artefacts.walk
+    steps = [walk.chain.steps[place] for place in walk.layers]
+    mutual = (step for step in reversed(steps) if artefacts.received(step) is not None)
+    step = next(mutual, steps[-1] if steps else None)
+    if step is None:
+        return [HeadStatistics(None, None)] * walk.record.batch
+    return head_statistics(walk, step)
 
 
 def _prefix_mass(walk: Walk) -> list[float | None]:

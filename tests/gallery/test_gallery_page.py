@@ -212,7 +212,7 @@ def test_each_filter(page: Any) -> None:
     shown = []
     for label in labels[1:]:
         page.select_option("#class", label)
-        predictions = page.locator(".card .prediction").all_inner_texts()
+        predictions = page.locator(".card .prediction").all_text_contents()
         assert all(f"Prediction: {label} " in text for text in predictions)
         shown += names(page)
     assert sorted(shown) == ["ant.png", "deep/bee.png", "wide.png"]

@@ -40,3 +40,4 @@ const className = (map) =>
 const likelihood = (map) =>
   map.probability ?? (map.statistics ? map.statistics.prediction_probability : null) ?? null;
 const named = (label, p) => (p === null || p === undefined ? label : `${label} ${chance(p)}`);
+const known = (value) => value !== null && value !== undefined;

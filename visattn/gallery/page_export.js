@@ -14,7 +14,7 @@ const COLUMNS = [
   ["width", (photo) => photo.width],
   ["grid_rows", (photo, map) => map.grid?.[0]],
   ["grid_columns", (photo, map) => map.grid?.[1]],
-  ...["entropy", "gini", "top5_mass", "prefix_mass", "outlier_tokens", "minimum", "maximum", "no_signal"].map(
+  ...["entropy", "gini", "top5_mass", "prefix_mass", "outlier_tokens", "attention_distance", "head_redundancy", "minimum", "maximum", "no_signal"].map(
     (name) => [name, (photo, map) => map.statistics?.[name]]),
   ["warnings", (photo, map) => map.warnings?.join("; ")],
   ["map", (photo, map) => map.map && decodeURIComponent(map.map)],

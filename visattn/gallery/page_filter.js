@@ -1,5 +1,5 @@
 const maps = data.photos.flatMap((photo) => photo.maps);
-const unique = (values) => [...new Set(values.filter((value) => value !== null && value !== undefined))];
+const unique = (values) => [...new Set(values.filter(known))];
 const CHOICES = {
   class: ["All classes", unique(maps.map(className)).sort((a, b) => a.localeCompare(b))],
   model: ["All models", unique(maps.map((map) => map.model))],

@@ -7,9 +7,10 @@ const MEASURES = [
   ["top5", "Mass in the top 5 % of cells", "share", (map) => map.statistics.top5_mass],
   ["prefix", "Attention on prefix tokens", "share", (map) => map.statistics.prefix_mass],
   ["outliers", "Outlier tokens", "", (map) => map.statistics.outlier_tokens],
+  ["distance", "Attention distance", "pixels of the input", (map) => map.statistics.attention_distance],
+  ["redundancy", "Head redundancy", "correlation", (map) => map.statistics.head_redundancy],
   ["probability", "Probability", "", likelihood],
 ];
-const known = (value) => value !== null && value !== undefined;
 
 function middle(sorted) {
   const upper = Math.floor(sorted.length / 2);
