@@ -138,9 +138,8 @@ def loaded(page: Any) -> bool:
 def test_photos_stand_beside_their_maps(page: Any) -> None:
     assert names(page) == ["ant.png", "bad.png", "deep/bee.png", "wide.png"]
     assert tiles(page, "ant.png") == METHODS * 2
-    assert (
-        page.locator(".card").first.locator("figure .words").inner_text() == "photo\n90 \u00d7 60"
-    )
+    words = page.locator(".card").first.locator("figure .words > *")
+    assert words.all_text_contents() == ["photo", "90 \u00d7 60"]
     assert loaded(page)
     assert page.locator("#counts button").all_inner_texts() == [
         "25 ok",
@@ -320,7 +319,7 @@ def test_links_lead_to_the_files(page: Any, gallery: Path) -> None:
 
 def test_a_failed_card_shows_its_error_once(page: Any) -> None:
     card = page.locator(".card").nth(1)
-    text = card.inner_text()
+    text = card.text_content()
     assert text.count("not an image in a format that Pillow reads") == 1
     assert "10 maps failed" in text
     card.locator(".tile").click()
