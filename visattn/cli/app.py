@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -33,8 +34,22 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 2."""
+    _run(build())
+
+
+def run(command: Callable[..., None], description: str | None) -> None:
+    """Run one command as a program of its own, with ``description`` in its help."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    # A backspace keeps the lines of a paragraph as they are: those of an example.
+    parts = (description or "").strip().split("\n\n")
+    text = "\n\n".join(f"\b\n{part}" if part.startswith("    ") else part for part in parts)
+    app.command(help=text, context_settings={"help_option_names": ["-h", "--help"]})(command)
+    _run(app)
+
+
+def _run(app: typer.Typer) -> None:
     try:
-        build()()
+        app()
     except VisattnError as error:
         sys.stderr.write(f"visattn: {error}\n")
         sys.exit(2)
