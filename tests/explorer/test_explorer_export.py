@@ -143,6 +143,17 @@ def test_large_scores_are_float32() -> None:
     )
 
 
+def test_flat_attention_must_be_right_too() -> None:
+    """Weights far below the tolerance: they are judged by the largest of their row."""
+    made = operation_of(0.3, tokens=900)
+    assert made.weights().max() < operation.TOLERANCE
+    flat = replace(made, query=torch.zeros_like(made.query))  # even weights in the place of these
+    assert operation._worst(made, flat) > 10
+    assert operation._worst(made, made) == 0
+    written = embedded_operation(made, Arrays())
+    assert written["query"]["type"] == "float16"
+
+
 def test_weights_stand_in_for_query_and_key_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = operation_of().weights()
     explicit = operation_of(query=None, key=None, explicit=weights)
@@ -157,10 +168,14 @@ def test_weights_stand_in_for_query_and_key_up_to_a_size(monkeypatch: pytest.Mon
         embedded_operation(biased, Arrays())
 
 
-def test_what_cannot_be_embedded_exactly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "TOLERANCE", -1.0)
+def test_what_cannot_be_embedded_exactly_is_refused() -> None:
+    """Scores of a thousand million, which float32 rounds to steps of 64."""
+    made = operation_of(tokens=40)
+    parts = {
+        name: 3e4 * getattr(made, name).double() for name in ("query", "key", "value", "output")
+    }
     with pytest.raises(CaptureError, match="change its weights by more than"):
-        embedded_operation(operation_of(), Arrays())
+        embedded_operation(replace(made, **parts), Arrays())
 
 
 @pytest.mark.parametrize("name", [*zoo.VITS, *zoo.FAMILIES])

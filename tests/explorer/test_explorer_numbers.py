@@ -57,6 +57,8 @@ def test_clicking_a_patch_of_a_plain_vit_shows_its_row(open_page: Any, tmp_path:
         token = 1 + row * 5 + col
         wanted = record[layer].weights()[0, :, token].numpy()
         assert np.abs(explorer.heads() - wanted).max() < NEAR < CLOSE
+        largest = wanted.max(axis=-1, keepdims=True)
+        assert (np.abs(explorer.heads() - wanted) <= 0.025 * largest + 1e-7).all()
         assert np.abs(explorer.row() - wanted.mean(axis=0)).max() < NEAR
         explorer.set(head=1)
         assert np.abs(explorer.row() - wanted[1]).max() < NEAR

@@ -14,6 +14,7 @@ from visattn.explorer.packing import Array, Arrays, cast
 from visattn.observation import AttentionOperation, wide
 
 TOLERANCE = 5e-3  # half of what the page promises; the browser adds rounding of its own
+RELATIVE = 0.02  # of a row's largest weight, which among many tokens lies far below the tolerance
 DENSE_BYTES = 16 * 2**20  # of one operation's weights or bias, which grow with N x N
 
 
@@ -22,7 +23,8 @@ def embedded_operation(operation: AttentionOperation, arrays: Arrays) -> dict[st
 
     ``query`` and ``key`` are (window, head, token, channel), ``weights`` (window, head, query, key)
     stands instead of them where they were not recovered. Numbers are float16; query, key and bias
-    are float32 where float16 would change a weight by more than `TOLERANCE`. Raises
+    are float32 where float16 would change a weight by more than `TOLERANCE`, or by more than
+    `RELATIVE` of the largest weight of its row. Raises
     `UnsupportedMethodError` for weights or a bias of more than `DENSE_BYTES`, and `CaptureError`
     where what is embedded does not give back the captured weights.
     """
@@ -47,14 +49,15 @@ def embedded_operation(operation: AttentionOperation, arrays: Arrays) -> dict[st
             value=operation.value.detach().cpu(),
             bias=None if bias is None else _tensor(bias.whole),
         )
-        if _worst(operation, seen) <= TOLERANCE:
+        if _worst(operation, seen) <= 1:
             _check_size(operation, "bias", 0 if bias is None else bias.dense_bytes)
             operands = {"query": arrays.add(query), "key": arrays.add(key)}
             written = None if bias is None else bias.embedded(arrays)
             return {**facts, **operands, "scale": float(operation.scale), "bias": written}
     raise CaptureError(
         f"{operation.name}: the query, key and bias that would be embedded change its weights by "
-        f"more than {TOLERANCE:g}; leave the layer out with layers= (--layers)."
+        f"more than {TOLERANCE:g} or {RELATIVE:.0%} of a row's largest; leave the layer out with "
+        "layers= (--layers)."
     )
 
 
@@ -78,11 +81,13 @@ def _check_size(operation: AttentionOperation, what: str, size: int) -> None:
 
 
 def _worst(operation: AttentionOperation, seen: AttentionOperation) -> float:
-    """Return the largest difference of the weights, row block by row block."""
+    """Return the largest difference of the weights in units of what is allowed in their row."""
     worst = 0.0
     for rows in operation.blocks():
-        difference = operation.rows(rows).cpu() - seen.rows(rows.cpu())
-        worst = max(worst, float(difference.abs().max().nan_to_num(nan=float("inf"))))
+        exact = operation.rows(rows).cpu()
+        allowed = (RELATIVE * exact.amax(dim=-1, keepdim=True)).clamp(max=TOLERANCE)
+        share = (exact - seen.rows(rows.cpu())).abs() / allowed.clamp(min=torch.finfo().tiny)
+        worst = max(worst, float(share.max().nan_to_num(nan=float("inf"))))
     return worst
 
 
