@@ -169,11 +169,10 @@ def test_weights_stand_in_for_query_and_key_up_to_a_size(monkeypatch: pytest.Mon
 
 
 def test_what_cannot_be_embedded_exactly_is_refused() -> None:
-    """Scores of a thousand million, which float32 rounds to steps of 64."""
+    """Keys that differ by less than the steps of float32 at their size."""
     made = operation_of(tokens=40)
-    parts = {
-        name: 3e4 * getattr(made, name).double() for name in ("query", "key", "value", "output")
-    }
+    parts = {name: 3e4 * getattr(made, name).double() for name in ("query", "value", "output")}
+    parts["key"] = 3e4 + 1e-4 * made.key.double()
     with pytest.raises(CaptureError, match="change its weights by more than"):
         embedded_operation(replace(made, **parts), Arrays())
 
