@@ -36,30 +36,35 @@ def write_coco(store: Store, entries: Sequence[Entry], share: float, path: Path)
     """
     images = list({entry.image: entry for entry in entries}.values())
     numbers = {entry.image: number for number, entry in enumerate(images, start=1)}
-    names = sorted({entry.target_label or _number(entry) or AGNOSTIC for entry in entries})
-    categories = {name: number for number, name in enumerate(names, start=1)}
+    classes = sorted({_class(entry) for entry in entries})
+    categories = {each: number for number, each in enumerate(classes, start=1)}
     annotations: list[dict[str, Any]] = []
     for entry in entries:
         found = _annotation(store, entry, share)
         if found is not None:
-            category = categories[entry.target_label or _number(entry) or AGNOSTIC]
             ids = {"id": len(annotations) + 1, "image_id": numbers[entry.image]}
-            annotations.append({**ids, "category_id": category, **found})
+            annotations.append({**ids, "category_id": categories[_class(entry)], **found})
     document = {
         "info": {"description": f"Cells that hold {share:g} of the positive mass of saliency maps"},
         "images": [
             {"id": numbers[e.image], "file_name": e.image, "height": e.height, "width": e.width}
             for e in images
         ],
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "categories": [
+            {"id": number, "name": name, "index": None if index < 0 else index}
+            for (name, index), number in categories.items()
+        ],
         "annotations": annotations,
     }
     write_text(path, json.dumps(document, allow_nan=False) + "\n")
     return len(annotations)
 
 
-def _number(entry: Entry) -> str | None:
-    return None if entry.target_index is None else f"class {entry.target_index}"
+def _class(entry: Entry) -> tuple[str, int]:
+    """Return name and index of what a map explains; classes may share a name, not an index."""
+    if entry.target_index is None:
+        return entry.target_label or AGNOSTIC, -1
+    return entry.target_label or f"class {entry.target_index}", entry.target_index
 
 
 def _annotation(store: Store, entry: Entry, share: float) -> dict[str, Any] | None:

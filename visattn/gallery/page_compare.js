@@ -17,6 +17,7 @@ function drawComparison(photo, map) {
   $("other").value = other ? titled(other) : "";
   $("compare-tools").hidden = !other;
   if (!other) return stopBlinking();
+  $("other-legend").replaceChildren(el("p", {}, `Colours of ${titled(other)}:`), legend(other.statistics));
   const above = stack(photo, other, true);
   above.classList.add("above");
   const name = map.model === other.model ? (each) => each.method : titled;

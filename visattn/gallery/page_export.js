@@ -17,8 +17,17 @@ const COLUMNS = [
   ...["entropy", "gini", "top5_mass", "prefix_mass", "outlier_tokens", "attention_distance", "head_redundancy", "minimum", "maximum", "no_signal"].map(
     (name) => [name, (photo, map) => map.statistics?.[name]]),
   ["warnings", (photo, map) => map.warnings?.join("; ")],
-  ["map", (photo, map) => map.map && decodeURIComponent(map.map)],
+  ["map", (photo, map) => map.map && path(map.map)],
 ];
+
+// A name that is no UTF-8 stays as the page's address writes it.
+function path(address) {
+  try {
+    return decodeURIComponent(address);
+  } catch {
+    return address;
+  }
+}
 
 function field(value) {
   if (value === null || value === undefined) return "";

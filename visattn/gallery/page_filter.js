@@ -41,9 +41,10 @@ function sorted(shown, order) {
   const [key, direction] = order.split("-");
   if (!VALUES[key]) return shown;
   const sign = direction === "down" ? -1 : 1;
+  // Of several maps the first counts, and of unusual ones the most unusual.
   const value = ({ maps: visible }) => {
-    const found = visible.map(VALUES[key]).find((each) => each !== null && each !== undefined);
-    return found === undefined ? null : found;
+    const found = visible.map(VALUES[key]).filter(known);
+    return found.length ? (key === "unusual" ? Math.max(...found) : found[0]) : null;
   };
   return shown
     .map((each) => [value(each), each])

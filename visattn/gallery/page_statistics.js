@@ -17,10 +17,13 @@ function middle(sorted) {
   return sorted.length % 2 ? sorted[upper] : (sorted[upper - 1] + sorted[upper]) / 2;
 }
 
-// Distance from the median in units of the median distance, scaled to a normal's deviation.
+// Distance from the median in units of the median distance, scaled to a normal's deviation; of the
+// mean distance, scaled likewise, where more than half of the values are equal.
 function strangeness(values) {
   const centre = middle([...values].sort((a, b) => a - b));
-  const spread = 1.4826 * middle(values.map((each) => Math.abs(each - centre)).sort((a, b) => a - b));
+  const distances = values.map((each) => Math.abs(each - centre)).sort((a, b) => a - b);
+  const mean = distances.reduce((sum, each) => sum + each, 0) / distances.length;
+  const spread = 1.4826 * middle(distances) || 1.2533 * mean;
   return { centre, of: (value) => (spread > 0 ? Math.abs(value - centre) / spread : 0) };
 }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from visattn.errors import ConfigError, suggestion
 from visattn.gallery.manifest import OK, Entry, Key
@@ -47,7 +49,7 @@ def tabled(entries: Sequence[Entry], table: Path | None) -> list[Entry]:
     a column or names a map that is not in the gallery, and where no map is left.
     """
     known = {entry.key: entry for entry in entries}
-    keys = list(known) if table is None else _keys(table)
+    keys = list(known) if table is None else _keys(table, entries)
     for key in keys:
         if key not in known:
             image, model, method = key
@@ -58,16 +60,23 @@ def tabled(entries: Sequence[Entry], table: Path | None) -> list[Entry]:
     return found
 
 
-def _keys(table: Path) -> list[Key]:
+def _keys(table: Path, entries: Sequence[Entry]) -> list[Key]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            read = csv.DictReader(file)
+            rows, header = list(read), read.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"The table {table} cannot be read ({error}).") from error
-    missing = [name for name in COLUMNS if not rows or rows[0].get(name) is None]
+    missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise ConfigError(
             f"The table {table} has no column {missing[0]!r}: it needs "
             f"{', '.join(COLUMNS)}, as the page's 'Save table' writes them."
         )
-    return [(row["image"], row["model"], row["method"]) for row in rows]
+    # Names that are no UTF-8 do not survive a table; the escaped path of their map does.
+    maps = {entry.map: entry.key for entry in entries if entry.map}
+    escaped = [os.fsdecode(unquote_to_bytes(row.get("map") or "")) for row in rows]
+    return [
+        maps.get(path, (row["image"], row["model"], row["method"]))
+        for row, path in zip(rows, escaped, strict=True)
+    ]
