@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,10 +115,10 @@ def load_image(source: Any) -> Image:
     )
 
 
-def find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Return every image file below ``folder``, sorted by relative path; hidden ones are left out.
 
-    Files count by their suffix (`SUFFIXES`), whatever they contain: a broken photo must be
+    Files count by their suffix, in lower case, whatever they contain: a broken photo must be
     reported, not passed over. Raises `ImageError` when ``folder`` is not a folder.
     """
     if not folder.is_dir():
@@ -125,7 +126,7 @@ def find_images(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in suffixes
         and (path.is_file() or path.is_symlink())
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]

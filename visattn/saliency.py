@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 FORMAT = 1
+CLIP_FORMAT = "clip 1"
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,11 @@ class SaliencyMap:
                 return cls._from_facts(arrays, facts)
         except Exception as error:  # numpy and zipfile raise anything on damaged bytes
             raise ConfigError(f"{path} is not a saved map ({error}).") from error
+        if facts["format"] == CLIP_FORMAT:
+            raise ConfigError(
+                f"{path} holds the maps of a clip, one for every frame: "
+                "visattn.gallery.SaliencyClip.load reads it."
+            )
         raise ConfigError(f"{path} has format {facts['format']}; this version reads {FORMAT}.")
 
     @classmethod

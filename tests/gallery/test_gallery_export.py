@@ -78,7 +78,7 @@ def test_masks_come_back_and_cover_the_hottest_place(gallery: Path, tmp_path: Pa
 
 
 def test_classes_are_categories_and_silent_maps_have_no_mask(gallery: Path, tmp_path: Path) -> None:
-    maps, masks = export_gallery(gallery, coco=tmp_path / "masks.json")
+    maps, masks, _ = export_gallery(gallery, coco=tmp_path / "masks.json")
     assert (maps, masks) == (9, 6)
     document = json.loads((tmp_path / "masks.json").read_text())
     lines = map(json.loads, (gallery / "manifest.jsonl").read_text().splitlines())
@@ -94,7 +94,7 @@ def test_classes_are_categories_and_silent_maps_have_no_mask(gallery: Path, tmp_
 def test_a_table_chooses_maps_and_their_order(gallery: Path, tmp_path: Path) -> None:
     keys = [("deep/er/portrait.png", "fake", "bright"), ("cat.png", "fake", "signed")]
     chosen = table(tmp_path / "selection.csv", keys)
-    maps, masks = export_gallery(gallery, table=chosen, coco=tmp_path / "masks.json")
+    maps, masks, _ = export_gallery(gallery, table=chosen, coco=tmp_path / "masks.json")
     assert (maps, masks) == (2, 2)
     document = json.loads((tmp_path / "masks.json").read_text())
     assert [each["file_name"] for each in document["images"]] == [key[0] for key in keys]

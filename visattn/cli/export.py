@@ -38,9 +38,11 @@ def command(
     """
     from visattn.gallery import export_gallery
 
-    maps, masks = export_gallery(
+    maps, masks, clips = export_gallery(
         out_dir, table=table, models=model, methods=method, coco=coco, share=share, sheet=sheet
     )
+    for image, name, kind in clips:
+        typer.echo(f"left out, a clip: {image}, {kind} of {name}", err=True)
     if sheet is not None:
         typer.echo(f"{sheet}: {maps} map{'' if maps == 1 else 's'}")
     if coco is not None:

@@ -12,7 +12,7 @@ from visattn.cli.options import options_of, size_of
 
 Folder = Annotated[
     Path | None,
-    typer.Argument(metavar="INPUT_DIR", help="Folder of photos, searched recursively."),
+    typer.Argument(metavar="INPUT_DIR", help="Folder of photos and clips, searched recursively."),
 ]
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model; may be repeated.")]
 Methods = Annotated[
@@ -46,7 +46,15 @@ Side = Annotated[
 BatchSize = Annotated[int | None, typer.Option(help="Photos in one pass; default 8.")]
 DeviceName = Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default auto.")]
 Workers = Annotated[int | None, typer.Option(help="Threads that decode and draw.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first N photos.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N photos and clips.")]
+Fps = Annotated[
+    float | None, typer.Option(help="Frames per second read of clips; default 4, or their own.")
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Average the maps of clips over time; default 0."),
+]
+MaxFrames = Annotated[int | None, typer.Option(help="Most frames read of a clip; default 240.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
@@ -64,9 +72,12 @@ def command(
     device: DeviceName = None,
     workers: Workers = None,
     limit: Limit = None,
+    fps: Fps = None,
+    smoothing: Smoothing = None,
+    max_frames: MaxFrames = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Explain every photo of a folder and lay the maps out in OUT_DIR/index.html.
+    """Explain every photo and clip of a folder and lay the maps out in OUT_DIR/index.html.
 
     A second run continues the first. Exit codes: 0 all done; 1 finished, with failures listed;
     2 the command or its config is wrong, nothing written; 130 interrupted.
@@ -85,6 +96,9 @@ def command(
         device=device,
         workers=workers,
         limit=limit,
+        fps=fps,
+        smoothing=smoothing,
+        max_frames=max_frames,
         overwrite=overwrite,
         options=options_of(option or []),
         style=options_of(style or []),

@@ -1,4 +1,4 @@
-"""Galleries: a folder of photos, explained, drawn and laid out on one page."""
+"""Galleries: a folder of photos and clips, explained, drawn and laid out on one page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from visattn.gallery.manifest import Entry, Manifest
 from visattn.gallery.render import Rendering, render_gallery
 from visattn.gallery.resolve import load_config, resolve_config
 from visattn.gallery.run import run_gallery
+from visattn.gallery.saliency_clip import SaliencyClip
 from visattn.gallery.store import Store, UnfinishedError
 from visattn.gallery.summary import Summary
 from visattn.gallery.terminal import run_on_terminal
@@ -22,6 +23,7 @@ __all__ = [
     "MethodConfig",
     "ModelConfig",
     "Rendering",
+    "SaliencyClip",
     "Store",
     "Summary",
     "TorchEngine",

@@ -128,6 +128,10 @@ class GalleryConfig(Part):
         style: fields of `visattn.overlay.Style`; caption and colour bar are on unless switched off.
             A method's own ``style`` goes before it.
         overlay_size: longest side of an overlay in pixels; larger photos are reduced for drawing.
+        fps: frames per second that are read of a clip; its own rate where that is lower.
+        smoothing: seconds over which the maps of a clip are averaged (standard deviation of a
+            Gaussian); 0 for not.
+        max_frames: most frames that are read of a clip.
         seed: of randomly initialised weights and of methods with a ``seed`` option.
 
     Relative paths are relative to the current directory, in a config file too.
@@ -145,6 +149,9 @@ class GalleryConfig(Part):
     overwrite: StrictBool = False
     style: dict[str, Any] = Field(default_factory=dict)
     overlay_size: Annotated[StrictInt, Field(ge=64)] = 2048
+    fps: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)] = 4.0
+    smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    max_frames: Annotated[StrictInt, Field(ge=1)] = 240
     seed: StrictInt = 0
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ def draw_photo(store: Store, name: str, photo: Image) -> None:
     """Write the display copy and the thumbnail of a photo."""
     picture = photo.pillow()
     for path, side in ((store.photo(name), PHOTO_SIDE), (store.thumbnail(name), THUMBNAIL_SIDE)):
-        picture = _reduced(picture, fit(photo.size, side))
+        picture = to_size(picture, fit(photo.size, side))
         with atomic_path(store.root / path) as temporary:
             picture.save(temporary, quality=88, optimize=True, progressive=True)
 
@@ -61,7 +61,7 @@ def draw_map(
         grid=(saliency.grid.shape[0], saliency.grid.shape[1]),
         target_index=target.index if target else None,
         target_label=target.label if target else None,
-        probability=_finite(target.probability) if target else None,
+        probability=finite(target.probability) if target else None,
         statistics=statistics_of(saliency, style),
         warnings=_warnings(saliency),
     )
@@ -93,11 +93,12 @@ def reduced(photo: Image, size: Size) -> Image:
         return photo
     import numpy as np
 
-    pixels = np.asarray(_reduced(photo.pillow(), size)).copy()
+    pixels = np.asarray(to_size(photo.pillow(), size)).copy()
     return replace(photo, pixels=pixels)
 
 
-def _reduced(picture: PillowImage.Image, size: Size) -> PillowImage.Image:
+def to_size(picture: PillowImage.Image, size: Size) -> PillowImage.Image:
+    """Return a picture at another size, itself where that is its own."""
     wanted = (size.width, size.height)
     if picture.size == wanted:
         return picture
@@ -119,17 +120,17 @@ def statistics_of(saliency: SaliencyMap, style: Style) -> dict[str, Any]:
     top, left, bottom, right = geometry.visible
     return {
         **no_statistics(),
-        **{name: _finite(value) for name, value in saliency.statistics.items()},
-        "minimum": _finite(float(grid.min())),
-        "maximum": _finite(float(grid.max())),
-        "scale": [_finite(scale.limits.low), _finite(scale.limits.high)],
+        **{name: finite(value) for name, value in saliency.statistics.items()},
+        "minimum": finite(float(grid.min())),
+        "maximum": finite(float(grid.max())),
+        "scale": [finite(scale.limits.low), finite(scale.limits.high)],
         "normalization": scale.name,
         "colormap": scale.colormap,
         "seen": [top / height, left / width, bottom / height, right / width],
         "no_signal": saliency.no_signal,
         "prediction": saliency.prediction.label if saliency.prediction else None,
         "prediction_probability": (
-            _finite(saliency.prediction.probability) if saliency.prediction else None
+            finite(saliency.prediction.probability) if saliency.prediction else None
         ),
     }
 
@@ -141,7 +142,7 @@ def _warnings(saliency: SaliencyMap) -> tuple[str, ...]:
     return (*saliency.warnings, f"no signal: {silent}")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return None for NaN and infinity, which JSON does not have; a number as a plain one."""
     if hasattr(value, "item"):
         value = value.item()

@@ -18,6 +18,9 @@ from visattn.errors import (
 from visattn.gallery.config import MethodConfig, ModelConfig
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from visattn.explanation import Request
     from visattn.images import Image
     from visattn.saliency import SaliencyMap
@@ -86,6 +89,10 @@ class Engine(Protocol):
         seed: int,
     ) -> list[list[SaliencyMap | VisattnError]]:
         """Return one list per photo, with one map or error per method."""
+        ...
+
+    def probabilities(self, model: Any, prepared: Sequence[Any]) -> npt.NDArray[np.float64] | None:
+        """Return those of all classes (photo, class), or None for a model without classes."""
         ...
 
 
@@ -183,6 +190,21 @@ class TorchEngine:
 
         requests = [_request(_named(model, each, target), target, seed) for each in methods]
         return explain_batch(model, prepared, requests)
+
+    def probabilities(self, model: Any, prepared: Sequence[Any]) -> npt.NDArray[np.float64] | None:
+        """Return those of all classes (photo, class), or None for a model without classes.
+
+        Softmax over the outputs; one output alone is the logit of class 1.
+        """
+        import torch
+
+        outputs = model.run(model.stack(prepared)).double()
+        if not model.has_classifier or outputs.ndim != 2:
+            return None
+        if outputs.shape[1] == 1:
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+        found: npt.NDArray[np.float64] = outputs.softmax(dim=1).cpu().numpy()
+        return found
 
 
 def _check_name(prefix: str, name: str) -> None:

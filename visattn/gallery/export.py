@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from visattn.errors import ConfigError
 from visattn.gallery.coco import write_coco
 from visattn.gallery.contact_sheet import write_sheet
 from visattn.gallery.drawing import gallery_style
+from visattn.gallery.manifest import Key
 from visattn.gallery.record import read_record
 from visattn.gallery.selection import named, tabled
 from visattn.gallery.store import Store
 
 SHARE = 0.5
+
+
+class Exported(NamedTuple):
+    """What was exported.
+
+    Attributes:
+        maps: maps of photos.
+        masks: how many of them have a mask; 0 where none was asked for.
+        clips: image, model and method of clips, which are left out.
+    """
+
+    maps: int
+    masks: int
+    clips: tuple[Key, ...]
 
 
 def export_gallery(
@@ -26,13 +42,13 @@ def export_gallery(
     coco: Path | None = None,
     share: float = SHARE,
     sheet: Path | None = None,
-) -> tuple[int, int]:
-    """Write masks and contact sheets of the gallery in ``out``; return maps and masks.
+) -> Exported:
+    """Write masks and contact sheets of the gallery in ``out``.
 
     ``table`` is what the page's "Save table" wrote and chooses maps and their order; ``models`` and
-    ``methods`` choose by name. See `write_coco` and `write_sheet`. Raises `ConfigError`, with
-    nothing written, where ``out`` is no gallery, nothing is asked for, nothing is chosen, or
-    ``share`` is not above 0 and at most 1.
+    ``methods`` choose by name. Clips are left out, by name. See `write_coco` and `write_sheet`.
+    Raises `ConfigError`, with nothing written, where ``out`` is no gallery, nothing is asked for,
+    no photo is chosen, or ``share`` is not above 0 and at most 1.
     """
     store = Store(out)
     if not store.run.is_file():
@@ -44,7 +60,10 @@ def export_gallery(
     if not 0 < share <= 1:
         raise ConfigError(f"--share is a share of the mass above 0, up to 1, not {share:g}.")
     record = read_record(store.run)
-    chosen = tabled(named(record, store.manifest.read(), models, methods), table)
+    found = tabled(named(record, store.manifest.read(), models, methods), table)
+    chosen = [entry for entry in found if entry.frames is None]
+    if not chosen:
+        raise ConfigError("There are only clips in this selection: masks and sheets are of photos.")
     if sheet is not None:
         styles = {
             (model, method): replace(gallery_style(each["style"]), caption=False, colorbar=False)
@@ -53,4 +72,5 @@ def export_gallery(
         }
         write_sheet(store, chosen, styles, sheet)
     masks = write_coco(store, chosen, share, coco) if coco is not None else 0
-    return len(chosen), masks
+    clips = tuple(entry.key for entry in found if entry.frames is not None)
+    return Exported(len(chosen), masks, clips)

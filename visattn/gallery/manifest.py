@@ -17,6 +17,8 @@ from visattn.errors import ConfigError
 OK, FAILED, UNSUPPORTED = STATUSES = ("ok", "failed", "unsupported")
 STATISTICS = ("entropy", "gini", "top5_mass", "prefix_mass", "outlier_tokens")
 
+OF_CLIPS = ("frames", "fps", "preview")
+
 Key = tuple[str, str, str]
 
 
@@ -47,6 +49,9 @@ class Entry:
         statistics: numbers about the map; at least `STATISTICS`.
         warnings: what a reader of the map must know.
         seconds: the map's share of its batch's computation, plus its drawing.
+        frames: number of frames of a clip; None for a photo, as are the next two.
+        fps: its frames per second.
+        preview: path of its animated picture relative to the gallery.
     """
 
     image: str
@@ -66,6 +71,9 @@ class Entry:
     statistics: Mapping[str, Any] = field(default_factory=no_statistics)
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    frames: int | None = None
+    fps: float | None = None
+    preview: str | None = None
 
     @property
     def key(self) -> Key:
@@ -73,8 +81,11 @@ class Entry:
         return self.image, self.model, self.method
 
     def line(self) -> str:
-        """Return the entry as one line of JSON, with its newline."""
-        return json.dumps(asdict(self), allow_nan=False) + "\n"
+        """Return the entry as one line of JSON, with its newline; photos have no keys of clips."""
+        stored = asdict(self)
+        if self.frames is None:
+            stored = {name: value for name, value in stored.items() if name not in OF_CLIPS}
+        return json.dumps(stored, allow_nan=False) + "\n"
 
     @classmethod
     def parse(cls, line: str) -> Entry:

@@ -94,6 +94,7 @@ def _photo(store: Store, name: str, group: Sequence[Entry]) -> dict[str, Any]:
         "width": sized.width if sized else None,
         "photo": url(store.photo(name)) if sized else None,
         "thumbnail": url(store.thumbnail(name)) if sized else None,
+        "clip": any(entry.frames for entry in group),
         "maps": [_map(store, entry) for entry in group],
     }
 
@@ -111,7 +112,11 @@ def _map(store: Store, entry: Entry) -> dict[str, Any]:
         "warnings": entry.warnings,
         "map": url(entry.map) if entry.map else None,
         "overlay": url(entry.overlay) if entry.overlay else None,
-        "heat": url(store.heat(entry.key)) if entry.status == OK else None,
+        "heat": url(store.heat(entry.key)) if entry.status == OK and not entry.frames else None,
+        "frames": entry.frames,
+        "fps": entry.fps,
+        "preview": url(entry.preview) if entry.preview else None,
+        "tile": url(store.tile(entry.key)) if entry.preview else None,
         "statistics": entry.statistics if entry.status == OK else None,
     }
     return {name: value for name, value in shown.items() if value is not None}

@@ -7,6 +7,13 @@ function stack(photo, map, large) {
     return box;
   }
   const lazy = large ? {} : { loading: "lazy", decoding: "async" };
+  if (map && map.status === "ok" && map.preview) {
+    const words = `Moving heat of ${map.method}, ${map.model}, over ${photo.name}`;
+    box.append(el("img", { class: "moving", src: large ? map.preview : map.tile, alt: words, ...lazy }));
+    if (map.statistics.no_signal) box.append(el("span", { class: "badge" }, "no signal"));
+    else if (!large) box.append(el("span", { class: "badge" }, "clip"));
+    return box;
+  }
   const source = large ? photo.photo : photo.thumbnail;
   const picture = el("img", { src: source, alt: large || !map ? `Photo ${photo.name}` : "", ...lazy });
   box.append(picture);
@@ -74,7 +81,7 @@ function card({ photo, maps: visible }, place) {
   if (photo.photo) {
     const size = `${photo.width} × ${photo.height}`;
     tiles.append(el("figure", {}, stack(photo, null, false),
-      el("figcaption", { class: "words" }, el("b", {}, "photo"), el("span", {}, size))));
+      el("figcaption", { class: "words" }, el("b", {}, photo.clip ? "first frame" : "photo"), el("span", {}, size))));
   }
   tiles.append(...visible.map((map, index) => tile(photo, map, index)));
   return el("article", { class: "card", "data-photo": String(place) }, head, tiles);

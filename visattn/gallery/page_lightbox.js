@@ -15,7 +15,7 @@ function drawBox() {
   $("box-name").title = photo.name;
   $("box-place").textContent = `${state.photo + 1} of ${state.shown.length}`;
   $("stage").replaceChildren(stack(photo, map, true));
-  $("box-slider").hidden = map.status !== "ok";
+  $("box-slider").hidden = map.status !== "ok" || Boolean(map.preview);
   $("about").className = `about ${map.status}`;
   $("about").replaceChildren(...about(photo, map));
   drawTabs(visible);
@@ -55,9 +55,11 @@ function about(photo, map) {
     ["Probability", map.probability === undefined ? null : number(map.probability)],
     ["Prediction", s.prediction ? named(s.prediction, s.prediction_probability) : null],
     ["Grid", map.grid ? `${map.grid[0]} rows × ${map.grid[1]} columns` : null],
-    ["Photo", size],
+    [map.frames ? "Frame" : "Photo", size],
+    ["Clip", map.frames ? `${plural(map.frames, "frame")}, ${number(map.fps)} per second` : null],
     ["Seen", percent((bottom - top) * (right - left))],
   ]));
+  if (map.frames) parts.push(el("p", { class: "notes" }, "Numbers below are means over the frames."));
   parts.push(facts([
     ["Entropy", `${number(s.entropy)} nats`],
     ["Gini", number(s.gini)],
@@ -68,8 +70,9 @@ function about(photo, map) {
   const notes = map.warnings.filter((text) => !s.no_signal || !text.includes(s.no_signal));
   if (notes.length) parts.push(el("ul", { class: "notes" }, ...notes.map((text) => el("li", {}, text))));
   parts.push(el("p", { class: "links" },
-    el("a", { href: map.overlay, target: "_blank" }, "Annotated picture"),
-    el("a", { href: map.map, download: "" }, "Map (.npz)")));
+    el("a", { href: map.overlay, target: "_blank" }, map.frames ? "Annotated film" : "Annotated picture"),
+    map.frames ? el("a", { href: map.preview, target: "_blank" }, "Animated picture") : null,
+    el("a", { href: map.map, download: "" }, map.frames ? "Maps (.npz)" : "Map (.npz)")));
   return parts;
 }
 

@@ -1,7 +1,10 @@
 function head() {
   const count = (key) => unique(maps.map((map) => map[key])).length;
   $("facts").textContent = [
-    plural(data.photos.length, "photo"), plural(count("model"), "model"), plural(count("method"), "method"),
+    ...[[false, "photo"], [true, "clip"]].map(([clip, noun]) => {
+      const count = data.photos.filter((photo) => photo.clip === clip).length;
+      return count || !clip ? plural(count, noun) : null;
+    }).filter(known), plural(count("model"), "model"), plural(count("method"), "method"),
     `made ${data.made} with visattn ${data.version}`,
   ].join("  ·  ");
   const words = { ok: "ok", failed: "failed", unsupported: "do not apply" };

@@ -76,7 +76,7 @@ class Pipeline:
         for batch in batches:
             for image in batch.images:
                 for method in batch.methods:
-                    self.note(self._without_map((image, settings.name, method.name), error, None))
+                    self.note(self.without_map((image, settings.name, method.name), error, None))
 
     def _drain(self, drawn: deque[Work], count: int) -> None:
         for _ in range(count):
@@ -109,7 +109,7 @@ class Pipeline:
                 self.copied.add(name)
             return model.prepare(photo)
         except Exception as error:  # noqa: BLE001 - one bad photo must not stop the others
-            return _logged(error, name)
+            return logged(error, name)
 
     def _explain_batch(
         self, settings: ModelConfig, model: LoadedModel, batch: Batch, decoded: list[Decoded]
@@ -119,11 +119,11 @@ class Pipeline:
         if not ready:
             return iter(()), 0.0
         start = time.perf_counter()
-        outcomes = self._explain(model, ready, batch.methods, self.config.target_of(settings))
+        outcomes = self.explain(model, ready, batch.methods, self.config.target_of(settings))
         seconds = time.perf_counter() - start
         return iter(outcomes), seconds / (len(ready) * len(batch.methods))
 
-    def _explain(
+    def explain(
         self,
         model: LoadedModel,
         ready: Sequence[Prepared],
@@ -137,11 +137,11 @@ class Pipeline:
                 return [list(each) for each in results]
         except Exception as error:  # noqa: BLE001 - what fails together may work alone
             if len(ready) == 1 and len(methods) > 1:
-                single = (self._explain(model, ready, [each], target) for each in methods)
+                single = (self.explain(model, ready, [each], target) for each in methods)
                 return [[outcome for ((outcome,),) in single]]
             if len(ready) == 1:
-                return [[_logged(error, methods[0].name)]]
-        alone = (self._explain(model, [each], methods, target) for each in ready)
+                return [[logged(error, methods[0].name)]]
+        alone = (self.explain(model, [each], methods, target) for each in ready)
         return [outcomes for (outcomes,) in alone]
 
     def _draw(
@@ -155,11 +155,11 @@ class Pipeline:
         for name, each in zip(batch.images, decoded, strict=True):
             keys = [(name, settings.name, method.name) for method in batch.methods]
             if isinstance(each, Exception):
-                yield from (self._without_map(key, each, None) for key in keys)
+                yield from (self.without_map(key, each, None) for key in keys)
                 continue
             for key, outcome in zip(keys, next(outcomes), strict=True):
                 if isinstance(outcome, Exception):
-                    yield self._without_map(key, outcome, each.image, seconds)
+                    yield self.without_map(key, outcome, each.image, seconds)
                 else:
                     yield self.pool.submit(self._draw_one, key, outcome, each.image, seconds)
 
@@ -169,12 +169,13 @@ class Pipeline:
         try:
             entry = draw_map(self.store, key, saliency, photo, style, side)
         except Exception as error:  # noqa: BLE001 - one bad map must not stop the others
-            return self._without_map(key, _logged(error, key[0]), photo, seconds)
+            return self.without_map(key, logged(error, key[0]), photo, seconds)
         return replace(entry, seconds=round(seconds + time.perf_counter() - start, 4))
 
-    def _without_map(
+    def without_map(
         self, key: Key, error: Exception, photo: Image | None, seconds: float = 0.0
     ) -> Entry:
+        """Return the entry of a map that could not be made, with the reason."""
         image, model, method = key
         known = isinstance(error, VisattnError)
         return Entry(
@@ -205,7 +206,7 @@ def _suspect(outcome: Outcome) -> bool:
     return isinstance(outcome, Exception) and not isinstance(outcome, harmless)
 
 
-def _logged(error: Exception, what: str) -> Exception:
+def logged(error: Exception, what: str) -> Exception:
     """Leave the traceback of a programming error in the log; the manifest keeps its message."""
     if not isinstance(error, VisattnError):
         _log.debug("%s", what, exc_info=error)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from visattn.errors import ConfigError, ImageError
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
+from visattn.gallery.frames import FILMS, is_clip
 from visattn.gallery.manifest import FAILED, OK, Entry, Key
 from visattn.gallery.store import Store
 from visattn.images import SUFFIXES, find_images
@@ -16,10 +17,11 @@ from visattn.images import SUFFIXES, find_images
 
 @dataclass(frozen=True)
 class Batch:
-    """Photos that go through a model together, for the same methods."""
+    """Photos that go through a model together, for the same methods, or one clip alone."""
 
     images: tuple[str, ...]
     methods: tuple[MethodConfig, ...]
+    clip: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def find(config: GalleryConfig) -> tuple[str, ...]:
     Raises `ConfigError` when the input is no folder or holds no photo.
     """
     try:
-        found = find_images(config.input)
+        found = find_images(config.input, SUFFIXES | FILMS)
     except ImageError as error:
         raise ConfigError(str(error)) from error
     galleries = _galleries(config, found)
@@ -62,7 +64,7 @@ def find(config: GalleryConfig) -> tuple[str, ...]:
         if not galleries & set(path.parents)
     ]
     if not names:
-        kinds = ", ".join(sorted(SUFFIXES))
+        kinds = ", ".join(sorted(SUFFIXES | FILMS))
         raise ConfigError(f"There is no photo in {config.input} (files ending in {kinds}).")
     return tuple(names[: config.limit])
 
@@ -123,7 +125,11 @@ def _changed(source: Path, entry: Entry, store: Store) -> bool:
 def sha256(path: Path) -> str | None:
     """Return the hash of a file's bytes, or None where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
     except OSError:
         return None
 
@@ -137,7 +143,12 @@ def _batches(
         left = tuple(name for name in methods if (image, model.name, name) not in done)
         if left:
             groups.setdefault(left, []).append(image)
+    clips = {name for each in groups.values() for name in each if is_clip(config.input / name)}
     for names, members in groups.items():
-        for start in range(0, len(members), config.batch_size):
-            chunk = tuple(members[start : start + config.batch_size])
+        photos = [name for name in members if name not in clips]
+        for start in range(0, len(photos), config.batch_size):
+            chunk = tuple(photos[start : start + config.batch_size])
             yield Batch(chunk, tuple(methods[name] for name in names))
+    for names, members in groups.items():
+        for clip in (name for name in members if name in clips):
+            yield Batch((clip,), tuple(methods[name] for name in names), clip=True)

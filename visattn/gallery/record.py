@@ -21,6 +21,7 @@ FORMAT = 1
 LIBRARIES = ("torch", "timm", "numpy", "pillow")
 WHOLE = ("input", "seed", "overlay_size")
 DRAWN = ("seed", "overlay_size", "style")
+CLIPS = ("fps", "smoothing", "max_frames")
 CUT = "rendering"  # is in a record while its gallery is drawn again
 
 Record = dict[str, Any]
@@ -50,6 +51,7 @@ def new_record(config: GalleryConfig) -> Record:
         "input": str(config.input.resolve()),
         "seed": config.seed,
         "overlay_size": config.overlay_size,
+        "clips": {name: getattr(config, name) for name in CLIPS},
         "models": models,
         "started": now(),
         "finished": None,
@@ -103,6 +105,11 @@ def check_same(
     settled, drawn = _settled(entries), {each.key[1:] for each in entries if each.status == OK}
     whole = [name for name in WHOLE if drawn or (settled and name not in DRAWN)]
     changes = [_change(name, old[name], new[name]) for name in whole if old[name] != new[name]]
+    if any(entry.frames for entry in entries):
+        then, this = old["clips"], new["clips"]
+        changes += [
+            _change(each, then[each], this[each]) for each in CLIPS if then[each] != this[each]
+        ]
     for name in old["models"].keys() & new["models"].keys() & {model for model, _ in settled}:
         before, after = old["models"][name], new["models"][name]
         changes += _model_changes(name, before, after)

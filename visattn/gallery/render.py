@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from visattn.errors import ConfigError, VisattnError
+from visattn.gallery.clip_drawing import redraw_clip
 from visattn.gallery.drawing import (
     PHOTO_SIDE,
     at_size,
@@ -23,10 +24,12 @@ from visattn.gallery.drawing import (
     reduced,
     statistics_of,
 )
+from visattn.gallery.frames import Footage
 from visattn.gallery.manifest import OK, Entry
 from visattn.gallery.page import write_page
 from visattn.gallery.plan import sha256
 from visattn.gallery.record import CUT, Record, read_record, write_record
+from visattn.gallery.saliency_clip import SaliencyClip
 from visattn.gallery.selection import named
 from visattn.gallery.store import Store, writing
 from visattn.images import Image, Size, load_image
@@ -80,8 +83,9 @@ def render_gallery(
     ``models`` and ``methods`` choose which maps are drawn and stand on the page; the files of the
     others stay, and drawing all brings them back. ``scale``: ``shared`` puts all photos of one
     model and method on one scale of raw values, ``own`` gives each map its own again, None leaves
-    it. ``photos`` is the folder of the original photos, where it is no longer the one in run.json;
-    a photo that is not there is drawn from the gallery's copy, at most 1280 pixels.
+    it; the frames of a clip have one in any case. ``photos`` is the folder of the original photos,
+    where it is no longer the one in run.json; a photo that is not there is drawn from the gallery's
+    copy, at most 1280 pixels, and a clip that is not there is left as it was.
 
     Raises `ConfigError`, with nothing written, where ``out`` is no gallery, where a name is not in
     it, and for a wrong style or scale. A drawing that was cut off is completed by another one.
@@ -135,8 +139,12 @@ class _Drawing:
                 photos.setdefault(entry.image, []).append(entry)
         threads = workers or min(8, os.cpu_count() or 1)
         console = Console(stderr=True)
+        still = [each for each in photos.values() if each[0].frames is None]
+        clips = [each for each in photos.values() if each[0].frames is not None]
         with ThreadPoolExecutor(threads, thread_name_prefix="render") as pool:
-            drawn = pool.map(self._draw_photo, photos.values())
+            drawn = chain(
+                pool.map(self._draw_photo, still), (self._draw_clip(each, pool) for each in clips)
+            )
             yield from chain.from_iterable(
                 track(
                     *(drawn, "drawing", len(photos)),
@@ -153,6 +161,25 @@ class _Drawing:
             self.failures |= {entry.key: str(error) for entry in entries}
             return list(entries)
         return [self._draw(entry, photo) for entry in entries]
+
+    def _draw_clip(self, entries: Sequence[Entry], pool: ThreadPoolExecutor) -> list[Entry]:
+        """Draw the maps of a clip again, one after the other, over the clip itself."""
+        path = self.photos / entries[0].image
+        if not path.is_file() or sha256(path) != entries[0].sha256:
+            words = f"the clip {path} is gone or changed; --photos names another folder."
+            self.failures |= {entry.key: words for entry in entries}
+            return list(entries)
+        return [self._redraw(entry, path, pool) for entry in entries]
+
+    def _redraw(self, entry: Entry, path: Path, pool: ThreadPoolExecutor) -> Entry:
+        style = self.styles[entry.model, entry.method]
+        try:
+            clip = SaliencyClip.load(self.store.root / self.store.map(entry.key))
+            footage = Footage.of(path, entry.sha256 or "", clip.fps, len(clip))
+            return redraw_clip(self.store, entry, clip, footage, style, self.side, pool)
+        except VisattnError as error:
+            self.failures[entry.key] = str(error)
+            return entry
 
     def _photo(self, entry: Entry) -> Image:
         """Return the photo at the size it is drawn at, the original where it is still there."""
@@ -206,12 +233,19 @@ def _on_one_scale(
 ) -> dict[str, Any]:
     from visattn.overlay.scale import shared_limits
 
-    maps = [_load(store, entry) for entry in entries if entry.status == OK]
+    maps = [each for entry in entries if entry.status == OK for each in _all_maps(store, entry)]
     alive = [each for each in maps if each.no_signal is None]
     others = {name: value for name, value in options.items() if name != "normalization"}
     if not alive:  # nothing will be drawn, on whatever scale
         return others
     return {**others, "limits": list(shared_limits(alive, options.get("normalization")))}
+
+
+def _all_maps(store: Store, entry: Entry) -> list[SaliencyMap]:
+    """Return the one map of a photo, or those of all frames of a clip."""
+    if entry.frames is None:
+        return [_load(store, entry)]
+    return SaliencyClip.load(store.root / store.map(entry.key)).maps()
 
 
 def _load(store: Store, entry: Entry) -> SaliencyMap:

@@ -22,7 +22,12 @@ EXPECTED = {
     "dict_type": "a mapping of options",
     "path_type": "a path",
     "model_type": "a name or a mapping with a name",
-    "greater_than_equal": "a number of at least {ge}",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "greater_than": "a number above {gt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
     "too_short": "at least one entry",
 }
 
@@ -55,6 +60,9 @@ def resolve_config(
     options: Mapping[str, Any] | None = None,
     style: Mapping[str, Any] | None = None,
     image_size: int | tuple[int, int] | None = None,
+    fps: float | None = None,
+    smoothing: float | None = None,
+    max_frames: int | None = None,
 ) -> GalleryConfig:
     """Return the configuration of ``visattn gallery``: what is given overrides the file.
 
@@ -72,6 +80,9 @@ def resolve_config(
         "workers": workers,
         "limit": limit,
         "overwrite": overwrite or None,
+        "fps": fps,
+        "smoothing": smoothing,
+        "max_frames": max_frames,
     }
     settings |= {key: value for key, value in flags.items() if value is not None}
     if models:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visattn.errors import ConfigError
+from visattn.gallery.clip_pipeline import ClipPipeline
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
 from visattn.gallery.drawing import gallery_style
 from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
@@ -197,7 +198,8 @@ class _Run:
             return
         write_record(self.store.run, self.record)
         self.model = None
-        pipeline.run(settings, model, batches)
+        pipeline.run(settings, model, [batch for batch in batches if not batch.clip])
+        ClipPipeline(pipeline).run(settings, model, [batch for batch in batches if batch.clip])
 
 
 @dataclass(frozen=True)

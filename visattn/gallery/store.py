@@ -9,6 +9,12 @@
       heat/IMAGE/MODEL.METHOD.png       the heat layer alone, for the page
       photos/IMAGE/{photo,thumbnail}.jpg
 
+Of a clip the maps of all frames lie in one ``.npz``, and instead of the two pictures there are::
+
+      overlays/CLIP/MODEL.METHOD.mp4    annotated film
+      overlays/CLIP/MODEL.METHOD.webp   the film without its strips, at most 640 pixels
+      tiles/CLIP/MODEL.METHOD.webp      the same at most 320 pixels, for the page
+
 IMAGE is the path of the photo in the input folder with its suffix, as a folder: the tree of the
 input is kept, and ``cat.jpg`` and ``cat.png`` never meet.
 """
@@ -25,7 +31,7 @@ from visattn.errors import ConfigError, VisattnError
 from visattn.gallery.manifest import Entry, Key, Manifest
 from visattn.gallery.slug import slug
 
-FOLDERS = ("maps", "overlays", "heat", "photos")
+FOLDERS = ("maps", "overlays", "heat", "tiles", "photos")
 
 
 class UnfinishedError(VisattnError):
@@ -63,6 +69,25 @@ class Store:
         """Return the relative path of a heat layer."""
         return _under("heat", key, "png")
 
+    def film(self, key: Key) -> str:
+        """Return the relative path of a clip's film."""
+        return _under("overlays", key, "mp4")
+
+    def preview(self, key: Key) -> str:
+        """Return the relative path of a clip's animated picture."""
+        return _under("overlays", key, "webp")
+
+    def tile(self, key: Key) -> str:
+        """Return the relative path of a clip's small animated picture."""
+        return _under("tiles", key, "webp")
+
+    def files(self, entry: Entry) -> list[str]:
+        """Return the relative paths of what is drawn and stored for an entry with a map."""
+        if entry.frames is None:
+            return [self.map(entry.key), self.overlay(entry.key), self.heat(entry.key)]
+        drawn = entry.overlay or self.film(entry.key)
+        return [self.map(entry.key), drawn, self.preview(entry.key), self.tile(entry.key)]
+
     def photo(self, image: str) -> str:
         """Return the relative path of the display copy of a photo."""
         return f"photos/{image}/photo.jpg"
@@ -90,9 +115,8 @@ class Store:
 
     def complete(self, entry: Entry) -> bool:
         """Return whether every file that an entry stands for is there."""
-        files = (self.map(entry.key), self.overlay(entry.key), self.heat(entry.key))
         shown = (self.photo(entry.image), self.thumbnail(entry.image))
-        return all((self.root / name).is_file() for name in (*files, *shown))
+        return all((self.root / name).is_file() for name in (*self.files(entry), *shown))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -131,7 +155,7 @@ class Store:
         """
         shown = {entry.image for entry in kept}
         for entry in entries:
-            names = [self.map(entry.key), self.overlay(entry.key), self.heat(entry.key)]
+            names = self.files(entry)
             if entry.image not in shown:
                 names += [self.photo(entry.image), self.thumbnail(entry.image)]
             for name in names:

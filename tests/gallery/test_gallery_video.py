@@ -1,0 +1,546 @@
+"""Films and animated images in a gallery."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from gallery_fakes import FakeEngine, bug, photo, settings
+from PIL import Image as PillowImage
+
+from visattn.errors import ConfigError, ImageError
+from visattn.gallery import SaliencyClip, Summary, clip_drawing, film, run_gallery
+from visattn.gallery.export import export_gallery
+from visattn.gallery.frames import Footage, is_clip
+from visattn.gallery.render import render_gallery
+from visattn.gallery.smoothing import smoothed
+from visattn.images import Image
+from visattn.saliency import SaliencyMap
+
+HEIGHT, WIDTH = 64, 96
+BARE = {"caption": False, "colorbar": False}
+STYLE = {**BARE, "unseen": "none"}
+
+
+def spot(place: int) -> tuple[int, int]:
+    """Return where the middle of the square is in a frame: it moves right and down."""
+    return 12 + 2 * place, 28 + 3 * place
+
+
+def picture(place: int, height: int = HEIGHT, width: int = WIDTH, bright: int = 250) -> Any:
+    pixels = np.full((height, width, 3), (20, 40, 30), np.uint8)
+    row, col = spot(place)
+    pixels[row - 6 : row + 6, col - 6 : col + 6] = bright
+    return pixels
+
+
+def film_of(path: Path, frames: Sequence[Any], fps: float = 8.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codec = "MJPG" if path.suffix == ".avi" else "VP80" if path.suffix == ".webm" else "mp4v"
+    height, width = frames[0].shape[:2]
+    four = cv2.VideoWriter.fourcc(*codec)
+    writer = cv2.VideoWriter(str(path), four, fps, (width, height))
+    assert writer.isOpened()
+    for each in frames:
+        writer.write(np.ascontiguousarray(each[:, :, ::-1]))
+    writer.release()
+    return path
+
+
+def animation(path: Path, frames: Sequence[Any], duration: Any = 125, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [PillowImage.fromarray(each) for each in frames]
+    options = {"save_all": True, "append_images": others, "duration": duration, **options}
+    if path.suffix == ".webp":
+        options["lossless"] = True
+    first.save(path, **options)
+    return path
+
+
+def read_film(path: Path) -> tuple[list[Any], float]:
+    capture = cv2.VideoCapture(str(path))
+    rate, frames = capture.get(cv2.CAP_PROP_FPS), []
+    while True:
+        good, pixels = capture.read()
+        if not good:
+            return frames, rate
+        frames.append(pixels[:, :, ::-1])
+
+
+def read_animation(path: Path) -> list[Any]:
+    with PillowImage.open(path) as opened:
+        found = []
+        for place in range(getattr(opened, "n_frames", 1)):
+            opened.seek(place)
+            found.append(np.asarray(opened.convert("RGB")))
+        return found
+
+
+def run(folder: Path, out: Path, engine: FakeEngine | None = None, **other: Any) -> Summary:
+    given = {"methods": ["bright"], "style": STYLE, **other}
+    return run_gallery(
+        settings(folder, out, **given), progress=False, engine=engine or FakeEngine()
+    )
+
+
+def entries(out: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    found = map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
+    return {(each["image"], each["method"]): each for each in found}
+
+
+def hottest(pixels: Any) -> tuple[float, float]:
+    """Return the middle (row, col) of the paint: "autumn" has much red and no blue."""
+    heat = np.maximum(0, pixels[..., 0].astype(float) - pixels[..., 2]) ** 2
+    rows, cols = np.indices(heat.shape)
+    return float((heat * rows).sum() / heat.sum()), float((heat * cols).sum() / heat.sum())
+
+
+def footage(path: Path, fps: float = 4.0, limit: int = 240) -> Footage:
+    return Footage.of(path, "0" * 64, fps, limit)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """A photo, a film of 2 s and 8 frames per second, and the same as an animated image."""
+    frames = [picture(place) for place in range(16)]
+    photo(tmp_path / "in" / "ant.png")
+    film_of(tmp_path / "in" / "deep" / "moving.mp4", frames)
+    animation(tmp_path / "in" / "moving.gif", frames)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv", "a.mov", "a.webm"])
+@pytest.mark.parametrize(("fps", "places"), [(4, range(0, 16, 2)), (8, range(16)), (99, range(16))])
+def test_films_are_sampled_at_the_asked_rate(
+    tmp_path: Path, name: str, fps: float, places: range
+) -> None:
+    source = footage(film_of(tmp_path / name, [picture(each) for each in range(16)]), fps)
+    found = list(source.frames())
+    assert source.fps == pytest.approx(min(fps, 8))
+    assert [each.time for each in found] == pytest.approx(
+        [i / source.fps for i in range(len(found))]
+    )
+    assert len(found) == len(places)
+    for each, place in zip(found, places, strict=True):
+        bright = np.argwhere(each.image.pixels.mean(axis=2) > 150)
+        assert np.abs(bright.mean(axis=0) - np.subtract(spot(place), 0.5)).max() < 1.5
+        assert each.image.pixels[2, 2] == pytest.approx([20, 40, 30], abs=14)  # RGB, not BGR
+    assert source.remarks == []
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_animations_are_sampled_by_the_time_of_their_frames(tmp_path: Path, suffix: str) -> None:
+    frames = [picture(place) for place in range(4)]
+    path = animation(tmp_path / f"a{suffix}", frames, [100, 600, 100, 200])
+    assert is_clip(path)
+    source = footage(path, 5)
+    found = [each.image.pixels for each in source.frames()]
+    # Seen at 0, 0.2, 0.4, 0.6 and 0.8 s; the frames begin at 0, 0.1, 0.7 and 0.8 s.
+    assert source.fps == 5
+    shown = [int(np.argmin([np.abs(each - f.astype(int)).sum() for f in frames])) for each in found]
+    assert shown == [0, 1, 1, 1, 3]
+
+
+def test_transparency_and_disposal_are_laid_on_white_frame_by_frame(tmp_path: Path) -> None:
+    frames = []
+    for place in range(3):
+        frame = np.zeros((30, 40, 4), np.uint8)
+        frame[10:20, 10 * place : 10 * place + 10] = (200, 0, 0, 255)
+        frames.append(frame)
+    path = animation(tmp_path / "a.gif", frames, 250, disposal=2)
+    source = footage(path)
+    found = [each.image.pixels for each in source.frames()]
+    assert len(found) == 3
+    for place, pixels in enumerate(found):
+        wanted = np.full((30, 40, 3), 255)
+        wanted[10:20, 10 * place : 10 * place + 10] = (200, 0, 0)
+        assert np.abs(pixels.astype(int) - wanted).max() < 8
+    assert source.remarks == ["transparency laid on white"]
+
+
+def test_the_still_picture_of_a_png_is_no_part_of_its_animation(tmp_path: Path) -> None:
+    frames = [picture(place) for place in range(3)]
+    path = animation(tmp_path / "a.png", frames, 250, default_image=True)
+    found = [each.image.pixels for each in footage(path).frames()]
+    assert [np.array_equal(a, b) for a, b in zip(found, frames[1:], strict=True)] == [True, True]
+
+
+def test_photos_and_broken_files_are_no_clips_and_films_are(tmp_path: Path) -> None:
+    assert not is_clip(photo(tmp_path / "a.png"))
+    (tmp_path / "b.gif").write_bytes(b"GIF89a nothing")
+    (tmp_path / "c.mp4").write_bytes(b"nothing")
+    assert not is_clip(tmp_path / "b.gif")
+    assert is_clip(tmp_path / "c.mp4")
+
+
+@pytest.mark.parametrize("content", [b"", b"no film at all" * 50])
+def test_a_film_that_cannot_be_read_says_so(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.mp4").write_bytes(content)
+    with pytest.raises(ImageError, match=r"bad\.mp4: (the file is empty|not a film)"):
+        footage(tmp_path / "bad.mp4")
+
+
+def test_a_film_without_frames_says_so(tmp_path: Path) -> None:
+    path = film_of(tmp_path / "a.avi", [picture(0)])
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"00dc")])
+    with pytest.raises(ImageError, match=r"a\.avi"):
+        list(footage(path).frames())
+
+
+def test_a_film_that_is_cut_off_is_read_as_far_as_it_goes_and_said(tmp_path: Path) -> None:
+    path = film_of(tmp_path / "a.avi", [picture(place) for place in range(16)])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = footage(path, 8)
+    assert 1 <= len(list(source.frames())) < 14
+    assert any("cut off or damaged" in each for each in source.remarks)
+
+
+def test_the_limit_is_said(tmp_path: Path) -> None:
+    source = footage(film_of(tmp_path / "a.mp4", [picture(place) for place in range(16)]), 4, 5)
+    assert len(list(source.frames())) == 5
+    (remark,) = source.remarks
+    assert remark.startswith("only the first 5 frames (1.25 s)")
+    whole = footage(tmp_path / "a.mp4", 4, 8)
+    assert len(list(whole.frames())) == 8
+    assert whole.remarks == []
+
+
+def turned(path: Path) -> Path:
+    """Write into a film that it is to be turned by 90 degrees when it is shown."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    data[at : at + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_film_is_shown_upright(tmp_path: Path) -> None:
+    path = turned(film_of(tmp_path / "a.mp4", [picture(place) for place in range(8)]))
+    first, *_ = footage(path).frames()
+    assert first.image.size == (WIDTH, HEIGHT)
+    row, col = np.argwhere(first.image.pixels.mean(axis=2) > 150).mean(axis=0)
+    assert (row, col) == pytest.approx((spot(0)[1], HEIGHT - spot(0)[0]), abs=2)
+
+
+def test_a_film_with_a_colon_and_a_percent_in_its_name(tmp_path: Path, monkeypatch: Any) -> None:
+    film_of(tmp_path / "plain.mp4", [picture(0)] * 4).rename(tmp_path / "a:%02d.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(footage(Path("a:%02d.mp4")).frames())) == 2
+
+
+def test_a_gallery_of_photos_and_clips(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    style = {**STYLE, "colormap": "autumn"}
+    summary = run(clips, out, methods=["bright", "signed"], style=style)
+    assert (summary.ok, summary.failed, summary.exit_code) == (6, 0, 0)
+    found = entries(out)
+    assert "frames" not in found["ant.png", "bright"]
+    for name in ("deep/moving.mp4", "moving.gif"):
+        line = found[name, "bright"]
+        assert line["overlay"] == f"overlays/{name}/fake.bright.mp4"
+        assert line["preview"] == f"overlays/{name}/fake.bright.webp"
+        assert (line["frames"], line["fps"]) == (8, 4.0)
+        assert (line["height"], line["width"], line["grid"]) == (HEIGHT, WIDTH, [8, 8])
+        frames, rate = read_film(out / line["overlay"])
+        assert (len(frames), frames[0].shape, rate) == (8, (HEIGHT, WIDTH, 3), 4.0)
+        with PillowImage.open(out / line["preview"]) as opened:
+            assert (opened.n_frames, opened.size) == (8, (WIDTH, HEIGHT))
+            opened.load()
+            assert opened.info["duration"] == 250
+        for number, place in enumerate(range(0, 16, 2)):
+            for pixels in (frames[number], read_animation(out / line["preview"])[number]):
+                row, col = hottest(pixels)
+                assert abs(row - spot(place)[0]) < 4, (name, number)
+                assert abs(col - spot(place)[1]) < 4, (name, number)
+    assert {path.name for path in out.iterdir()} >= {"tiles", "overlays", "maps", "photos"}
+
+
+def test_all_frames_have_one_scale(tmp_path: Path) -> None:
+    """A square that gets brighter: its colour follows the value; what stays has one colour."""
+    frames = [picture(0, bright=bright) for bright in (90, 130, 170, 210, 250)]
+    animation(tmp_path / "in" / "a.png", frames, 250)
+    run(tmp_path / "in", tmp_path / "out")
+    (line,) = entries(tmp_path / "out").values()
+    clip = SaliencyClip.load(tmp_path / "out" / line["map"])
+    low, high = line["statistics"]["scale"]
+    assert (low, high) == (float(clip.grids.min()), float(clip.grids.max()))
+    assert line["statistics"]["normalization"] == "minmax over all frames"
+    maps, style = clip_drawing.on_one_scale(clip.maps(), clip_drawing_style())
+    drawn = [
+        np.asarray(each.overlay(PillowImage.fromarray(pixels), **{**STYLE, "limits": style.limits}))
+        for each, pixels in zip(maps, frames, strict=True)
+    ]
+    corner = [pixels[-3, -20] for pixels in drawn]
+    assert all(np.array_equal(corner[0], each) for each in corner)
+    shown = read_animation(tmp_path / "out" / line["preview"])
+    for mine, stored in zip(drawn, shown, strict=True):
+        assert np.abs(mine.astype(int) - stored).mean() < 4  # lossy
+    reds = [int(pixels[12, 24, 0]) for pixels in shown]
+    assert reds == sorted(reds)
+    assert reds[-1] > reds[0] + 60
+
+
+def clip_drawing_style() -> Any:
+    from visattn.gallery.drawing import gallery_style
+
+    return gallery_style(STYLE)
+
+
+def test_limits_of_the_style_stay(tmp_path: Path) -> None:
+    animation(tmp_path / "in" / "a.png", [picture(0), picture(1)], 250)
+    run(tmp_path / "in", tmp_path / "out", style={**STYLE, "limits": [0, 300]})
+    (line,) = entries(tmp_path / "out").values()
+    assert line["statistics"]["scale"] == [0, 300]
+    assert line["statistics"]["normalization"] == "fixed limits"
+
+
+def test_a_signed_map_with_a_named_scale(tmp_path: Path) -> None:
+    animation(tmp_path / "in" / "a.png", [picture(0), picture(1)], 250)
+    run(tmp_path / "in", tmp_path / "out", methods=["signed"])
+    (line,) = entries(tmp_path / "out").values()
+    low, high = line["statistics"]["scale"]
+    assert low == -high
+    other = {**STYLE, "normalization": "minmax"}
+    run(tmp_path / "in", tmp_path / "two", methods=["signed"], style=other)
+    (line,) = entries(tmp_path / "two").values()
+    assert (line["status"], line["error"]) == ("ok", None)
+    low, high = line["statistics"]["scale"]
+    assert -low < high
+
+
+def test_smoothing_against_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    grids = rng.normal(size=(7, 3, 4)).astype(np.float32)
+    times = np.array([0, 0.25, 0.5, 0.75, 1.5, 1.75, 3.0])
+    alive = np.array([True, True, False, True, True, True, True])
+    found = smoothed(grids, times, 0.4, alive)
+    for i in range(7):
+        for row in range(3):
+            for col in range(4):
+                total = weight = 0.0
+                for j in range(7):
+                    if alive[j]:
+                        w = math.exp(-((times[i] - times[j]) ** 2) / (2 * 0.4**2))
+                        total, weight = total + w * float(grids[j, row, col]), weight + w
+                wanted = total / weight if alive[i] else float(grids[i, row, col])
+                assert found[i, row, col] == pytest.approx(wanted, abs=1e-6)
+    assert np.array_equal(smoothed(grids, times, 0.0, alive), grids)
+    constant = np.ones_like(grids)
+    assert smoothed(constant, times, 2.0, alive) == pytest.approx(constant)
+
+
+def test_maps_are_stored_raw_and_drawn_smoothed(clips: Path, tmp_path: Path) -> None:
+    run(clips, tmp_path / "raw")
+    run(clips, tmp_path / "smooth", smoothing=0.5)
+    name = entries(tmp_path / "raw")["moving.gif", "bright"]
+    raw, smooth = (SaliencyClip.load(tmp_path / each / name["map"]) for each in ("raw", "smooth"))
+    assert np.array_equal(raw.grids, smooth.grids)
+    assert (raw.smoothing, smooth.smoothing) == (0, 0.5)
+    alive = np.ones(8, bool)
+    wanted = smoothed(raw.grids, raw.times, 0.5, alive)
+    assert np.array_equal([each.grid for each in smooth.maps()], wanted)
+    assert np.array_equal([each.grid for each in smooth.maps(smooth=False)], raw.grids)
+    line = entries(tmp_path / "smooth")["moving.gif", "bright"]
+    assert line["statistics"]["scale"] == pytest.approx([wanted.min(), wanted.max()])
+
+
+def test_a_stored_clip_comes_back_and_is_no_map_of_a_photo(clips: Path, tmp_path: Path) -> None:
+    run(clips, tmp_path / "out", methods=["bright", "classes_only"])
+    found = entries(tmp_path / "out")
+    line = found["deep/moving.mp4", "classes_only"]
+    clip = SaliencyClip.load(tmp_path / "out" / line["map"])
+    assert clip.grids.shape == (8, 8, 8)
+    assert clip.times == pytest.approx(np.arange(8) / 4)
+    assert clip.geometry.original == (HEIGHT, WIDTH)
+    assert clip.target.label == line["target_label"]
+    assert clip.probabilities == pytest.approx([line["probability"]] * 8)
+    with pytest.raises(ConfigError, match=r"clip.*SaliencyClip\.load reads it"):
+        SaliencyMap.load(tmp_path / "out" / line["map"])
+    with pytest.raises(ConfigError, match=r"SaliencyMap\.load"):
+        SaliencyClip.load(tmp_path / "out" / found["ant.png", "bright"]["map"])
+    (tmp_path / "x.npz").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="does not hold"):
+        SaliencyClip.load(tmp_path / "x.npz")
+
+
+@dataclass
+class Doubtful(FakeEngine):
+    """Cat in most frames, but dog where it is sure: dog has the higher mean probability."""
+
+    def probabilities(self, model: Any, prepared: Sequence[Any]) -> Any:
+        sure = [bool(each.image.pixels.mean() > 100) for each in prepared]
+        return np.array([(0.0, 1.0) if each else (0.6, 0.4) for each in sure])
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "words"),
+    [
+        (None, "dog", "highest mean probability"),
+        ("top2", "cat", "number 2 in mean probability"),
+        (0, "cat", None),
+    ],
+)
+def test_one_class_for_the_whole_clip(
+    tmp_path: Path, target: Any, label: str, words: str | None
+) -> None:
+    frames = [picture(place) for place in range(3)] + [np.full((HEIGHT, WIDTH, 3), 200, np.uint8)]
+    animation(tmp_path / "in" / "a.png", frames, 250)
+    given = {"methods": ["bright", "classes_only"], "batch_size": 2, "target": target}
+    run(tmp_path / "in", tmp_path / "out", Doubtful(), **given)
+    agnostic, specific = entries(tmp_path / "out").values()
+    assert specific["target_label"] == label
+    assert any(words in each for each in specific["warnings"]) if words else True
+    assert agnostic["target_label"] is None
+    assert not any("class" in each for each in agnostic["warnings"])
+    assert any(each.startswith("no signal in 1 of 4 frames") for each in agnostic["warnings"])
+    assert specific["statistics"]["prediction"] == ("dog" if target is None else None)
+
+
+def test_a_second_run_keeps_finished_clips_and_a_missing_file_is_made_again(
+    clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(clips, out)
+    again = run(clips, out, engine := FakeEngine())
+    assert (again.ok, again.kept, engine.batches) == (3, 3, [])
+    (out / "tiles" / "moving.gif" / "fake.bright.webp").unlink()
+    again = run(clips, out, engine := FakeEngine())
+    assert (again.ok, again.kept) == (3, 2)
+    assert {name for batch in engine.batches for name in batch} == {"moving.gif"}
+    with pytest.raises(ConfigError, match=r"fps: was 4\.0, is now 2\.0"):
+        run(clips, out, fps=2.0)
+    film_of(clips / "deep" / "moving.mp4", [picture(place) for place in range(4)])
+    again = run(clips, out, FakeEngine())
+    assert (again.ok, again.kept) == (3, 2)
+    assert entries(out)["deep/moving.mp4", "bright"]["frames"] == 2
+
+
+def test_photos_alone_do_not_settle_the_rate_of_clips(clips: Path, tmp_path: Path) -> None:
+    run(clips, tmp_path / "out", limit=1)
+    assert run(clips, tmp_path / "out", fps=2.0).ok == 3
+
+
+def test_an_interrupted_clip_is_continued(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def stop(names: tuple[str, ...], _: Any) -> None:
+        if names[0] == "moving.gif":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(clips, out, FakeEngine(crash=stop))
+    assert {image for image, _ in entries(out)} == {"ant.png", "deep/moving.mp4"}
+    summary = run(clips, out, engine := FakeEngine())
+    assert (summary.ok, summary.kept) == (3, 2)
+    assert {name for batch in engine.batches for name in batch} == {"moving.gif"}
+    assert not list(out.rglob(".visattn-*"))
+
+
+def test_broken_clips_and_bugs_are_listed_and_the_others_go_on(clips: Path, tmp_path: Path) -> None:
+    (clips / "bad.mp4").write_bytes(b"no film" * 100)
+    (clips / "cut.gif").write_bytes((clips / "moving.gif").read_bytes()[:500])
+
+    def crash(names: tuple[str, ...], methods: list[str]) -> None:
+        if "moving.gif" in names and "dark" in methods:
+            bug()
+
+    methods = ["bright", "dark", "classes_only"]
+    given = {"models": ["headless"], "methods": methods, "batch_size": 3}
+    summary = run(clips, tmp_path / "out", FakeEngine(crash=crash), **given)
+    found = entries(tmp_path / "out")
+    status = {key: line["status"] for key, line in found.items()}
+    assert [status["bad.mp4", each] for each in methods] == ["failed"] * 3
+    assert "bad.mp4: not a film" in found["bad.mp4", "bright"]["error"]
+    assert status["cut.gif", "bright"] == "failed"
+    assert [status["moving.gif", each] for each in methods] == ["ok", "failed", "unsupported"]
+    assert "frame at 0.00 s: ZeroDivisionError" in found["moving.gif", "dark"]["error"]
+    assert [status["deep/moving.mp4", each] for each in methods] == ["ok", "ok", "unsupported"]
+    assert summary.exit_code == 1
+
+
+def test_one_frame_and_odd_sizes(tmp_path: Path) -> None:
+    film_of(tmp_path / "in" / "one.avi", [picture(0)])
+    odd = [picture(place, 61, 95) for place in range(3)]
+    animation(tmp_path / "in" / "odd.png", odd, 250)
+    run(tmp_path / "in", tmp_path / "out")
+    found = entries(tmp_path / "out")
+    assert found["one.avi", "bright"]["frames"] == 1
+    line = found["odd.png", "bright"]
+    frames, rate = read_film(tmp_path / "out" / line["overlay"])
+    assert (len(frames), frames[0].shape, rate) == (3, (62, 96, 3), 4.0)
+    assert any("even sizes" in each for each in line["warnings"])
+    assert read_animation(tmp_path / "out" / line["preview"])[0].shape == (61, 95, 3)
+
+
+def test_without_a_codec_the_animated_picture_stands_in(clips: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(film, "codec", lambda: None)
+        assert run(clips, tmp_path / "out").exit_code == 0
+    line = entries(tmp_path / "out")["moving.gif", "bright"]
+    assert line["overlay"] == line["preview"]
+    assert len(read_animation(tmp_path / "out" / line["overlay"])) == 8
+    assert any("writes none of mp4v" in each for each in line["warnings"])
+    assert run(clips, tmp_path / "out").kept == 3
+
+
+def test_opencv_refuses_an_unknown_codec(tmp_path: Path) -> None:
+    with pytest.raises(film.FilmError, match="does not write none"):
+        film.write_film(tmp_path / "a.mp4", [], 4.0, Image(picture(0)).size, "none")
+
+
+def test_long_animations_are_cut_and_said(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(clip_drawing, "PREVIEW_FRAMES", 3)
+    animation(tmp_path / "in" / "a.png", [picture(place) for place in range(5)], 250)
+    run(tmp_path / "in", tmp_path / "out")
+    (line,) = entries(tmp_path / "out").values()
+    assert len(read_animation(tmp_path / "out" / line["preview"])) == 3
+    assert len(read_film(tmp_path / "out" / line["overlay"])[0]) == 5
+    assert "the animated picture shows the first 3 of 5 frames" in line["warnings"]
+
+
+def test_render_draws_clips_again(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clips, out)
+    before = read_film(out / "overlays/moving.gif/fake.bright.mp4")[0]
+    done = render_gallery(out, {"colormap": "gray"})
+    assert (done.drawn, done.failures) == (3, {})
+    line = entries(out)["moving.gif", "bright"]
+    assert (line["frames"], line["statistics"]["colormap"]) == (8, "gray")
+    after = read_film(out / line["overlay"])[0]
+    assert len(after) == len(before) == 8
+    assert np.abs(after[0].astype(int) - before[0]).max() > 60
+    shared = render_gallery(out, scale="shared")
+    assert shared.failures == {}
+    scales = {tuple(each["statistics"]["scale"]) for each in entries(out).values()}
+    assert len(scales) == 1
+
+
+def test_render_leaves_clips_that_are_gone(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clips, out)
+    (clips / "moving.gif").unlink()
+    done = render_gallery(out, {"colormap": "gray"})
+    assert [key[0] for key in done.failures] == ["moving.gif"]
+    assert "--photos" in next(iter(done.failures.values()))
+    assert done.drawn == 2
+
+
+def test_export_leaves_clips_out_by_name(clips: Path, tmp_path: Path) -> None:
+    run(clips, tmp_path / "out")
+    done = export_gallery(tmp_path / "out", coco=tmp_path / "m.json", sheet=tmp_path / "s.png")
+    assert done.maps == 1
+    assert [key[0] for key in done.clips] == ["deep/moving.mp4", "moving.gif"]
+    (clips / "ant.png").unlink()
+    run(clips, tmp_path / "two")
+    with pytest.raises(ConfigError, match="only clips"):
+        export_gallery(tmp_path / "two", coco=tmp_path / "m.json")
