@@ -8,15 +8,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gallery_fakes import FakeEngine, bug, photo, settings
+from gallery_fakes import FakeEngine, FakeModel, bug, photo, settings
 from PIL import Image as PillowImage
 
-from visattn.gallery import run_gallery
+from visattn.gallery import export_gallery, run_gallery
 from visattn.gallery.page import embedded, url
 
 ARGUMENTS = [
@@ -417,6 +418,8 @@ def test_two_maps_are_compared_under_a_line(browser: Any, gallery: Path) -> None
     page.keyboard.press("1")
     page.locator("#other").select_option("dark of fake")
     assert page.locator(".side").all_inner_texts() == ["bright", "dark"]
+    assert page.locator(".legend").count() == 2
+    assert "dark of fake" in page.locator("#other-legend").inner_text()
     both = halves(page)
     assert np.abs(both[0] - alone[0]).mean() < 0.5
     assert np.abs(both[1] - other[1]).mean() < 0.5
@@ -490,9 +493,32 @@ def test_the_strangest_map_comes_first(browser: Any, tmp_path: Path) -> None:
     page.close()
 
 
+def test_unusual_maps_count_wherever_they_stand(browser: Any, tmp_path: Path) -> None:
+    """In a photo's second map, and in a measure in which all others are equal."""
+    for number in range(8):
+        photo(tmp_path / "in" / f"{number}.png", 60, 90, spot=(30, 30))
+
+    def answer(each: Any, method: Any) -> Any:
+        name = each.image.path.name
+        made = FakeEngine()._map(FakeModel("fake"), each, method, None)
+        found = {"outlier_tokens": 9 if (name, method.name) == ("6.png", "dark") else 0}
+        return replace(made, statistics={**made.statistics, **found})
+
+    config = settings(tmp_path / "in", tmp_path / "out", methods=["bright", "dark"])
+    run_gallery(config, progress=False, engine=FakeEngine(answer=answer))
+    page = opened(browser, tmp_path / "out" / "index.html")
+    page.locator("#sort").select_option("unusual-down")
+    assert names(page)[0] == "6.png"
+    page.locator("#statistics-button").click()
+    assert page.locator(".odd li").first.inner_text().startswith("6.png")
+    assert page.locator(".odd li").count() == 1
+    page.close()
+
+
 def test_the_selection_is_saved_as_a_table(browser: Any, tmp_path: Path) -> None:
     hostile = ['a,"b".png', "=1+1.png", "line\nbreak.png", "a%20b.png"]
-    for name in hostile:
+    unreadable = os.fsdecode(b"latin-\xe9.png")
+    for name in (*hostile, unreadable):
         photo(tmp_path / "in" / name)
     config = settings(tmp_path / "in", tmp_path / "out", methods=["bright", "signed"])
     run_gallery(config, progress=False, engine=FakeEngine())
@@ -503,6 +529,13 @@ def test_the_selection_is_saved_as_a_table(browser: Any, tmp_path: Path) -> None
     assert started.value.suggested_filename == "selection.csv"
     text = Path(started.value.path()).read_bytes().decode("utf-8")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    (odd,) = [row for row in rows if row["image"] not in hostile]
+    assert odd["map"] == "maps/latin-%E9.png/fake.signed.npz"
+    saved = tmp_path / "selection.csv"
+    saved.write_bytes(text.encode())
+    both = export_gallery(tmp_path / "out", table=saved, coco=tmp_path / "masks.json")
+    assert (both.maps, both.masks) == (5, 5)
+    rows.remove(odd)
     assert {row["image"] for row in rows} == set(hostile)
     manifest = map(json.loads, (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
     lines = {line["image"]: line for line in manifest if line["method"] == "signed"}

@@ -216,6 +216,53 @@ def test_a_drawing_that_was_cut_off_is_completed_before_the_gallery_goes_on(
     make(photos, gallery, style={"colormap": "inferno"})
 
 
+def test_what_was_cut_off_stays_known_until_it_is_drawn(
+    gallery: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, drawn = drawing.draw_pictures, []
+
+    def cut(*arguments: Any) -> None:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(render, "draw_pictures", cut)
+    with pytest.raises(KeyboardInterrupt):
+        render_gallery(gallery, {"colormap": "inferno"}, methods=["signed"], workers=1)
+    monkeypatch.undo()
+    render_gallery(gallery, {"colormap": "inferno"}, methods=["bright", "flat"])
+    with pytest.raises(ConfigError, match="cut off"):
+        make(photos, gallery, style={"colormap": "inferno"})
+    render_gallery(gallery, methods=["signed"])
+    make(photos, gallery, style={"colormap": "inferno"})
+    assert {each["statistics"]["colormap"] for each in lines(gallery).values()} == {"inferno"}
+
+
+def test_a_scale_of_its_own_is_the_one_it_had(photos: Path, out: Path) -> None:
+    make(photos, out, style={"normalization": "percentile"})
+    before = lines(out)
+    for _ in range(2):
+        render_gallery(out, scale="shared")
+        scales = {tuple(lines(out)[name, "bright"]["statistics"]["scale"]) for name in IMAGES}
+        assert len(scales) == 1
+        assert max(scales)[1] == max(before[n, "bright"]["statistics"]["scale"][1] for n in IMAGES)
+    render_gallery(out, {"colormap": "inferno"})
+    render_gallery(out, scale="own")
+    after = lines(out)
+    for key, line in before.items():
+        for name in ("scale", "normalization"):
+            assert after[key]["statistics"][name] == line["statistics"][name]
+
+
+def test_a_damaged_map_does_not_keep_others_from_one_scale(gallery: Path) -> None:
+    (gallery / "maps/cat.jpg/fake.bright.npz").write_bytes(b"torn")
+    done = render_gallery(gallery, scale="shared", methods=["bright"])
+    assert (done.drawn, list(done.failures)) == (2, [("cat.jpg", "fake", "bright")])
+    scales = [lines(gallery)[name, "bright"]["statistics"]["scale"] for name in IMAGES[1:]]
+    assert scales[0] == scales[1]
+
+
 def test_the_gallery_goes_on_in_the_style_it_was_drawn_in(gallery: Path, photos: Path) -> None:
     render_gallery(gallery, {"colormap": "inferno"})
     photo(photos / "new.png")
