@@ -242,7 +242,7 @@ def test_sorting_puts_maps_without_a_value_last(page: Any) -> None:
     page.select_option("#method", "signed")
     for order in ("probability-up", "probability-down"):
         page.select_option("#sort", order)
-        texts = page.locator(".tile .note").all_inner_texts()
+        texts = page.locator(".tile .note").all_text_contents()
         found = [float(text.split()[-1]) for text in texts]
         assert found == sorted(found, reverse=order == "probability-down")
         assert names(page)[-1] == "bad.png"
