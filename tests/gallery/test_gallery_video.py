@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from gallery_fakes import FakeEngine, bug, photo, settings
 from PIL import Image as PillowImage
+from test_gallery_page import browser, opened  # noqa: F401  a fixture
+from typer.testing import CliRunner
 
+from visattn.cli.app import build
 from visattn.errors import ConfigError, ImageError
 from visattn.gallery import SaliencyClip, Summary, clip_drawing, film, run_gallery
 from visattn.gallery.export import export_gallery
@@ -533,6 +536,54 @@ def test_render_leaves_clips_that_are_gone(clips: Path, tmp_path: Path) -> None:
     assert [key[0] for key in done.failures] == ["moving.gif"]
     assert "--photos" in next(iter(done.failures.values()))
     assert done.drawn == 2
+
+
+def test_the_page_shows_clips(clips: Path, tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    run(clips, tmp_path / "out", methods=["bright", "dark"], style={})
+    page = opened(browser, tmp_path / "out" / "index.html")
+    assert "1 photo" in page.locator("#facts").text_content()
+    assert "2 clips" in page.locator("#facts").text_content()
+    card = page.locator(".card", has=page.get_by_role("heading", name="moving.gif", exact=True))
+    assert "first frame" in card.locator("figcaption").text_content()
+    tile = card.locator(".tile img.moving").first
+    assert tile.get_attribute("src") == "tiles/moving.gif/fake.bright.webp"
+    page.wait_for_function("node => node.naturalWidth > 0", arg=tile.element_handle())
+    assert card.locator(".tile img.heat").count() == 0
+    card.locator(".tile").first.click()
+    large = page.locator("#stage img.moving")
+    assert large.get_attribute("src") == "overlays/moving.gif/fake.bright.webp"
+    page.wait_for_function("node => node.naturalWidth === 96", arg=large.element_handle())
+    assert page.locator("#box-slider").is_hidden()
+    assert "8 frames, 4 per second" in page.locator("#about").text_content()
+    links = page.locator("#about .links a")
+    assert [each.get_attribute("href") for each in links.all()] == [
+        "overlays/moving.gif/fake.bright.mp4",
+        "overlays/moving.gif/fake.bright.webp",
+        "maps/moving.gif/fake.bright.npz",
+    ]
+    page.locator("#other").select_option("dark of fake")
+    assert page.locator("#stage img.moving").count() == 2
+    assert page.seen == []
+    page.close()
+
+
+def test_the_command_as_it_is_typed(clips: Path, tmp_path: Path) -> None:
+    words = ["gallery", str(clips), "--model", "reference:cbam", "--method", "gradcam"]
+    words += ["--fps", "2", "--smoothing", "0.5", "--max-frames", "3", "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(build(), words)
+    assert done.exit_code == 0, done.output
+    found = entries(tmp_path / "o")
+    assert found["ant.png", "gradcam"]["status"] == "ok"
+    line = found["deep/moving.mp4", "gradcam"]
+    assert (line["frames"], line["fps"]) == (3, 2.0)
+    assert line["target_label"] == line["statistics"]["prediction"]
+    assert any("--max-frames" in each for each in line["warnings"])
+    clip = SaliencyClip.load(tmp_path / "o" / line["map"])
+    assert clip.smoothing == 0.5
+    assert line["probability"] == pytest.approx(float(clip.probabilities.mean()), abs=1e-6)
+    assert len(read_film(tmp_path / "o" / line["overlay"])[0]) == 3
+    wrong = CliRunner().invoke(build(), [*words, "--fps", "0"])
+    assert wrong.exit_code != 0
 
 
 def test_export_leaves_clips_out_by_name(clips: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from visattn.images import Size
 from visattn.normalization import SYMMETRIC
 
 if TYPE_CHECKING:
-    from visattn.overlay import Style
+    from visattn.overlay import Scale, Style
     from visattn.saliency import SaliencyMap
 
 PREVIEW_SIDE, TILE_SIDE, PREVIEW_FRAMES = 640, 320, 120
@@ -87,12 +87,13 @@ def redraw_clip(
     """
     maps, shared = on_one_scale(clip.maps(), style)
     size = fit(clip.geometry.original, side)
-    sheet = _Canvas(clip, maps, shared, size, footage.path.name)
-    overlay, remarks = _write(store, entry.key, sheet, footage, pool)
+    scale = scale_of(clip, maps, shared, style)
+    canvas = _Canvas(clip, maps, shared, scale, size, footage.path.name)
+    overlay, remarks = _write(store, entry.key, canvas, footage, pool)
     return replace(
         entry,
         overlay=overlay,
-        statistics=_statistics(clip, maps, shared, style),
+        statistics=_statistics(clip, maps, shared, scale),
         warnings=(*clip.warnings, *clip.remarks, *remarks),
     )
 
@@ -111,6 +112,17 @@ def on_one_scale(maps: Sequence[SaliencyMap], style: Style) -> tuple[Sequence[Sa
         # Asked for by name, zero need not be the middle of the scale.
         maps = [replace(each, signed=False) for each in maps]
     return maps, replace(style, limits=(low, high), normalization=None)
+
+
+def scale_of(clip: SaliencyClip, maps: Sequence[SaliencyMap], shared: Style, style: Style) -> Scale:
+    """Return the scale that all ``maps`` are drawn on by ``shared``, named after ``style``."""
+    from visattn.overlay import Scale
+
+    scale = Scale.of(_strongest(maps), shared)
+    if style.limits is not None:
+        return scale
+    name = style.normalization or ("symmetric" if clip.signed else "minmax")
+    return replace(scale, name=f"{name} over all frames")
 
 
 def _write(
@@ -159,6 +171,7 @@ class _Canvas:
     clip: SaliencyClip
     maps: Sequence[SaliencyMap]
     style: Style
+    scale: Scale
     size: Size
     name: str
     strips: list[Picture] = field(init=False)
@@ -209,11 +222,10 @@ class _Canvas:
 def _strips(canvas: _Canvas) -> list[Picture]:
     """Return colour bar and caption of the whole clip, the same below every frame."""
     from visattn.overlay.colorbar import colorbar
-    from visattn.overlay.scale import Scale
     from visattn.overlay.strip import Sheet
 
-    style, strongest = canvas.style, _strongest(canvas.maps)
-    sheet, scale = Sheet.of(canvas.size, style), Scale.of(strongest, style)
+    style, scale, strongest = canvas.style, canvas.scale, _strongest(canvas.maps)
+    sheet = Sheet.of(canvas.size, style)
     strips = []
     if style.colorbar and not strongest.no_signal and not scale.empty:
         values = np.concatenate([each.grid for each in canvas.maps if not each.no_signal])
@@ -223,7 +235,6 @@ def _strips(canvas: _Canvas) -> list[Picture]:
 
 def _caption(canvas: _Canvas, strongest: SaliencyMap) -> Picture:
     from visattn.overlay import caption
-    from visattn.overlay.scale import Scale
     from visattn.overlay.strip import Line, Sheet, text_strip
     from visattn.overlay.text import printable, shorten, wrap
 
@@ -234,7 +245,7 @@ def _caption(canvas: _Canvas, strongest: SaliencyMap) -> Picture:
         times += f"; maps smoothed over {clip.smoothing:g} s"
     name = shorten(printable(canvas.name), sheet.face(bold=True), sheet.room)
     plain = (caption.title(told), caption.explained(told), times)
-    pale = (*clip.remarks, *caption.notes(told, style, Scale.of(told, style)))
+    pale = (*clip.remarks, *caption.notes(told, style, canvas.scale))
     texts = [*((text, False) for text in plain), *((text, True) for text in pale)]
     lines = [Line(name, bold=True)]
     for text, is_pale in texts:
@@ -250,16 +261,15 @@ def _strongest(maps: Sequence[SaliencyMap]) -> SaliencyMap:
 
 
 def _statistics(
-    clip: SaliencyClip, maps: Sequence[SaliencyMap], shared: Style, style: Style
+    clip: SaliencyClip, maps: Sequence[SaliencyMap], shared: Style, scale: Scale
 ) -> dict[str, Any]:
     strongest = replace(_strongest(maps), statistics=clip.statistics)
     found = statistics_of(strongest, shared)
     alive = [each.grid for each in maps if not each.no_signal] or [maps[0].grid]
-    name = style.normalization or clip.still(clip.grids[0], None).default_normalization
     return {
         **found,
         "minimum": finite(float(np.min(alive))),
         "maximum": finite(float(np.max(alive))),
-        "normalization": found["normalization"] if style.limits else f"{name} over all frames",
+        "normalization": scale.name,
         "no_signal": clip.no_signal,
     }
