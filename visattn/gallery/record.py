@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "timm", "numpy", "pillow")
 WHOLE = ("input", "seed", "overlay_size")
 DRAWN = ("seed", "overlay_size", "style")
 CLIPS = ("fps", "smoothing", "max_frames")
-CUT = "rendering"  # is in a record while its gallery is drawn again
+CUT = "rendering"  # in a record: models and methods whose pictures may have two styles
 
 Record = dict[str, Any]
 

@@ -98,13 +98,13 @@ def render_gallery(
     with store.lock():
         record, entries = read_record(store.run), store.manifest.read()
         chosen = named(record, entries, models, methods)
-        options = _options(record, store, chosen, style or {}, scale)
-        styles = {pair: gallery_style(each) for pair, each in options.items()}
+        looks = _looks(record, store, chosen, style or {}, scale)
+        styles = {pair: gallery_style(each["style"]) for pair, each in looks.items()}
         folder = Path(record["input"]) if photos is None else photos
         if not (photos is None or photos.is_dir()):
             raise ConfigError(f"--photos {photos} is not a folder.")
         drawing = _Drawing(store, styles, folder, record["overlay_size"])
-        return drawing.work(_restyled(record, options, style or {}), entries, chosen, workers)
+        return drawing.work(_restyled(record, looks, style or {}), entries, chosen, workers)
 
 
 @dataclass
@@ -121,14 +121,17 @@ class _Drawing:
     ) -> Rendering:
         with writing(self.store.root):
             # Until the end, pictures and manifest may tell of two styles: a gallery run must know.
-            write_record(self.store.run, {**record, CUT: True})
+            now = {entry.key[1:] for entry in chosen}
+            pending = {tuple(pair) for pair in record.get(CUT, ())}
+            write_record(self.store.run, {**record, CUT: sorted(pending | now)})
         drawn = {entry.key: entry for entry in self._draw_all(chosen, workers)}
         kept = [drawn.get(entry.key, entry) for entry in entries]
         shown = [drawn.get(entry.key, entry) for entry in chosen]
         with writing(self.store.root):
             self.store.manifest.rewrite(kept)
             write_page(self.store, shown, record)
-            write_record(self.store.run, record)
+            left = {CUT: sorted(pending - now)} if pending - now else {}
+            write_record(self.store.run, {**_without(record, CUT), **left})
         count = len(drawn) - len(self.failures)
         return Rendering(count, tuple(sorted(self.copies)), self.failures, self.store.index)
 
@@ -203,29 +206,48 @@ class _Drawing:
         return replace(entry, statistics=statistics_of(saliency, style))
 
 
-def _options(
+def _looks(
     record: Record,
     store: Store,
     chosen: Sequence[Entry],
     changes: Mapping[str, Any],
     scale: str | None,
 ) -> dict[Pair, dict[str, Any]]:
-    """Return the style options of every model and method that is drawn."""
+    """Return what the record says of every model and method that is drawn: ``style``, ``own``.
+
+    ``own`` is the normalisation that a shared scale stands in for, where there is one.
+    """
     if scale not in (None, *SCALES):
         raise ConfigError(f"--scale is {' or '.join(SCALES)}, not {scale!r}.")
     if scale == SHARED and "limits" in changes:
         raise ConfigError("--scale shared and -S limits both fix the scale; give one of them.")
     found: dict[Pair, dict[str, Any]] = {}
     for pair in dict.fromkeys(entry.key[1:] for entry in chosen):
-        before = dict(record["models"][pair[0]]["methods"].get(pair[1], {}).get("style", {}))
-        gone = [name for name in FIXING if any(each in changes for each in FIXING)]
-        gone += ["limits"] if scale else []
-        options = {name: value for name, value in before.items() if name not in gone}
-        options |= changes
+        known = record["models"][pair[0]]["methods"].get(pair[1], {})
+        options = _changed(known, changes, scale)
+        own = known.get("own") if scale is None and not _fixes(changes) else None
         if scale == SHARED:
+            own = {name: value for name, value in options.items() if name == "normalization"}
             options = _on_one_scale(options, store, [e for e in chosen if e.key[1:] == pair])
-        found[pair] = options
+        found[pair] = {"style": options, **({} if own is None else {"own": own})}
     return found
+
+
+def _changed(
+    known: Mapping[str, Any], changes: Mapping[str, Any], scale: str | None
+) -> dict[str, Any]:
+    before = dict(known.get("style", {}))
+    if scale is not None:
+        before = {**_without(before, "limits"), **(known.get("own") or {})}
+    return {**(_without(before, *FIXING) if _fixes(changes) else before), **changes}
+
+
+def _fixes(changes: Mapping[str, Any]) -> bool:
+    return any(name in changes for name in FIXING)
+
+
+def _without(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if name not in names}
 
 
 def _on_one_scale(
@@ -235,17 +257,23 @@ def _on_one_scale(
 
     maps = [each for entry in entries if entry.status == OK for each in _all_maps(store, entry)]
     alive = [each for each in maps if each.no_signal is None]
-    others = {name: value for name, value in options.items() if name != "normalization"}
+    others = _without(options, "normalization")
     if not alive:  # nothing will be drawn, on whatever scale
         return others
     return {**others, "limits": list(shared_limits(alive, options.get("normalization")))}
 
 
 def _all_maps(store: Store, entry: Entry) -> list[SaliencyMap]:
-    """Return the one map of a photo, or those of all frames of a clip."""
-    if entry.frames is None:
-        return [_load(store, entry)]
-    return SaliencyClip.load(store.root / store.map(entry.key)).maps()
+    """Return the one map of a photo, or those of all frames of a clip.
+
+    A map that cannot be read has none; it is listed when its turn to be drawn comes.
+    """
+    try:
+        if entry.frames is None:
+            return [_load(store, entry)]
+        return SaliencyClip.load(store.root / store.map(entry.key)).maps()
+    except ConfigError:
+        return []
 
 
 def _load(store: Store, entry: Entry) -> SaliencyMap:
@@ -255,19 +283,20 @@ def _load(store: Store, entry: Entry) -> SaliencyMap:
 
 
 def _restyled(
-    record: Record, options: Mapping[Pair, Mapping[str, Any]], changes: Mapping[str, Any]
+    record: Record, looks: Mapping[Pair, Mapping[str, Any]], changes: Mapping[str, Any]
 ) -> Record:
     """Return the record of the gallery as it will be drawn."""
     models = {
         name: {
             **model,
             "methods": {
-                method: {**each, "style": dict(options.get((name, method), each["style"]))}
+                method: {**_without(each, "own"), **looks[name, method]}
+                if (name, method) in looks
+                else each
                 for method, each in model["methods"].items()
             },
         }
         for name, model in record["models"].items()
     }
     config = {**record["config"], "style": {**record["config"]["style"], **changes}}
-    kept = {name: value for name, value in record.items() if name != CUT}
-    return {**kept, "config": config, "models": models}
+    return {**record, "config": config, "models": models}
