@@ -72,6 +72,9 @@ class FakeEngine:
         if target == "wrong" and any(self.class_specific(method.name) for method in methods):
             raise ConfigError("target 'wrong' fails for every photo")
 
+    def automatic(self, model: Any, target: Any) -> str:
+        return "bright"
+
     def load(self, model: Any, device: str, seed: int) -> FakeModel:
         if model.name in self.broken:
             raise self.broken[model.name]

@@ -59,6 +59,23 @@ def test_auto_is_what_it_stands_for_with_each_model(photos: Path, out: Path) -> 
     changed = found["reference:vit"].provenance["changed"]
     assert changed["readout"] == "tokens"
     assert found["packaged:dinov2_small"].target is None
+    assert {line["model"]: line["statistics"]["method"] for line in lines(out)} == {
+        name: each.method for name, each in found.items()
+    }
+
+
+def test_auto_goes_on_only_with_the_method_it_stood_for(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"models": ["reference:vit"], "methods": ["auto"]}
+    run_gallery(config(photos, out, limit=1, **chosen), progress=False)
+    before = lines(out)
+    monkeypatch.setattr(TorchEngine, "automatic", lambda *_: "gae")
+    with pytest.raises(ConfigError, match="auto stood for cp_lrp with reference:vit when"):
+        run_gallery(config(photos, out, **chosen), progress=False)
+    assert lines(out) == before
+    monkeypatch.undo()
+    assert run_gallery(config(photos, out, **chosen), progress=False).ok == 3
 
 
 def test_auto_takes_no_options() -> None:

@@ -108,7 +108,9 @@ def _words(entry: Entry) -> tuple[str, ...]:
     label = "no class" if entry.target_label is None else entry.target_label
     known = entry.target_label is not None and entry.probability is not None
     explained = f"{label} {entry.probability:.2f}" if known else label
-    return entry.image, f"{entry.method} of {entry.model}", explained
+    drawn = entry.statistics.get("method", entry.method)
+    method = entry.method if drawn == entry.method else f"{entry.method} ({drawn})"
+    return entry.image, f"{method} of {entry.model}", explained
 
 
 def _pages(rows: Iterator[PillowImage.Image], limit: int) -> Iterator[PillowImage.Image]:

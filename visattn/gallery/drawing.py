@@ -128,6 +128,7 @@ def statistics_of(saliency: SaliencyMap, style: Style) -> dict[str, Any]:
         "colormap": scale.colormap,
         "seen": [top / height, left / width, bottom / height, right / width],
         "no_signal": saliency.no_signal,
+        "method": saliency.method,
         "prediction": saliency.prediction.label if saliency.prediction else None,
         "prediction_probability": (
             finite(saliency.prediction.probability) if saliency.prediction else None

@@ -76,6 +76,10 @@ class Engine(Protocol):
         """Raise `ConfigError` for a target that would fail for every photo."""
         ...
 
+    def automatic(self, model: Any, target: int | str | None) -> str:
+        """Return the name of the method that ``auto`` stands for with a model."""
+        ...
+
     def load(self, model: ModelConfig, device: str, seed: int) -> LoadedModel:
         """Return the model, its random weights (if any) drawn from ``seed``."""
         ...
@@ -160,6 +164,10 @@ class TorchEngine:
             resolve(target, model, torch.ones(1, classes or 1))
         except TargetError as error:
             raise ConfigError(f"target for {', '.join(names)}: {error}") from error
+
+    def automatic(self, model: Any, target: int | str | None) -> str:
+        """Return the name of the method that ``auto`` stands for with a model."""
+        return _named(model, MethodConfig(name=AUTO), target).name
 
     def load(self, model: ModelConfig, device: str, seed: int) -> LoadedModel:
         """Return the model; torch's random state is as before afterwards."""

@@ -40,7 +40,7 @@ function seenPart(picture, seen, lazy) {
 
 function tile(photo, map, place) {
   const explained = map.label ? named(map.label, map.probability) : null;
-  const words = el("span", { class: "words" }, el("b", {}, breakable(map.method)), el("span", {}, breakable(map.model)));
+  const words = el("span", { class: "words" }, el("b", {}, breakable(methodOf(map))), el("span", {}, breakable(map.model)));
   if (explained) words.append(el("span", { class: "note" }, explained));
   const spoken = [`${map.method} of ${map.model}`, explained, map.status === "ok" ? null : map.status, photo.name];
   return el(

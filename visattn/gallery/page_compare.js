@@ -3,7 +3,7 @@ const compare = { other: null, wipe: 50, timer: null };
 const BLINK = 700;
 
 const comparable = (map) => here().maps.filter((each) => each !== map && each.status === "ok");
-const titled = (map) => `${map.method} of ${map.model}`;
+const titled = (map) => `${methodOf(map)} of ${map.model}`;
 // What is compared stays the same map of the next photo.
 const chosen = (map) =>
   comparable(map).find((each) => compare.other && titled(each) === compare.other) ?? null;
@@ -20,7 +20,7 @@ function drawComparison(photo, map) {
   $("other-legend").replaceChildren(el("p", {}, `Colours of ${titled(other)}:`), legend(other.statistics));
   const above = stack(photo, other, true);
   above.classList.add("above");
-  const name = map.model === other.model ? (each) => each.method : titled;
+  const name = map.model === other.model ? methodOf : titled;
   const line = el("div", { class: "line" });
   $("stage").firstChild.append(above, line,
     el("span", { class: "side left" }, breakable(name(map))), el("span", { class: "side right" }, breakable(name(other))));

@@ -41,3 +41,8 @@ const likelihood = (map) =>
   map.probability ?? (map.statistics ? map.statistics.prediction_probability : null) ?? null;
 const named = (label, p) => (p === null || p === undefined ? label : `${label} ${chance(p)}`);
 const known = (value) => value !== null && value !== undefined;
+// What drew the map stands behind a name that stands for several methods.
+const methodOf = (map) => {
+  const drawn = map.statistics?.method;
+  return drawn && drawn !== map.method ? `${map.method} (${drawn})` : map.method;
+};

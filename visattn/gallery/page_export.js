@@ -3,6 +3,7 @@ const COLUMNS = [
   ["image", (photo) => photo.name],
   ["model", (photo, map) => map.model],
   ["method", (photo, map) => map.method],
+  ["drawn_by", (photo, map) => map.statistics?.method],
   ["status", (photo, map) => map.status],
   ["error", (photo, map) => map.error],
   ["target_index", (photo, map) => map.index],

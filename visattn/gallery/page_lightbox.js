@@ -31,7 +31,7 @@ function drawTabs(visible) {
     nodes.push(el("button", {
       type: "button", "aria-pressed": String(index === state.map),
       on: { click: () => { state.map = index; drawBox(); $("tabs").querySelectorAll("button")[index].focus(); } },
-    }, el("kbd", {}, index < 9 ? String(index + 1) : "·"), el("span", {}, map.method), el("span", { class: `state ${map.status}` }, note)));
+    }, el("kbd", {}, index < 9 ? String(index + 1) : "·"), el("span", {}, methodOf(map)), el("span", { class: `state ${map.status}` }, note)));
   });
   $("tabs").replaceChildren(...nodes);
 }

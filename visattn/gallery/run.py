@@ -14,7 +14,7 @@ from visattn.errors import ConfigError
 from visattn.gallery.clip_pipeline import ClipPipeline
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
 from visattn.gallery.drawing import gallery_style
-from visattn.gallery.engine import Engine, LoadedModel, TorchEngine
+from visattn.gallery.engine import AUTO, Engine, LoadedModel, TorchEngine
 from visattn.gallery.manifest import OK, Entry
 from visattn.gallery.page import write_page
 from visattn.gallery.pipeline import Pipeline
@@ -185,7 +185,24 @@ class _Run:
         if self.model is None:
             self.model = self.engine.load(settings, self.config.device, self.config.seed)
             describe(self.record, settings.name, self.model)
+            self._check_automatic(settings, self.model)
         return self.model
+
+    def _check_automatic(self, settings: ModelConfig, model: LoadedModel) -> None:
+        """Refuse to go on with another method under the name ``auto``."""
+        made = {
+            entry.statistics.get("method", AUTO)
+            for entry in self.plan.kept
+            if (entry.model, entry.method, entry.status) == (settings.name, AUTO, OK)
+        }
+        if not made:
+            return
+        now = self.engine.automatic(model, self.config.target_of(settings))
+        if made != {now}:
+            raise ConfigError(
+                f"auto stood for {', '.join(sorted(made))} with {settings.name} when this gallery "
+                f"was made, and stands for {now} now: name the method, or give another --out."
+            )
 
     def _explain(
         self, pipeline: Pipeline, settings: ModelConfig, batches: tuple[Batch, ...]
