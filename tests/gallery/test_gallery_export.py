@@ -78,7 +78,7 @@ def test_masks_come_back_and_cover_the_hottest_place(gallery: Path, tmp_path: Pa
 
 
 def test_classes_are_categories_and_silent_maps_have_no_mask(gallery: Path, tmp_path: Path) -> None:
-    maps, masks, _ = export_gallery(gallery, coco=tmp_path / "masks.json")
+    maps, masks, *_ = export_gallery(gallery, coco=tmp_path / "masks.json")
     assert (maps, masks) == (9, 6)
     document = json.loads((tmp_path / "masks.json").read_text())
     lines = map(json.loads, (gallery / "manifest.jsonl").read_text().splitlines())
@@ -94,7 +94,7 @@ def test_classes_are_categories_and_silent_maps_have_no_mask(gallery: Path, tmp_
 def test_a_table_chooses_maps_and_their_order(gallery: Path, tmp_path: Path) -> None:
     keys = [("deep/er/portrait.png", "fake", "bright"), ("cat.png", "fake", "signed")]
     chosen = table(tmp_path / "selection.csv", keys)
-    maps, masks, _ = export_gallery(gallery, table=chosen, coco=tmp_path / "masks.json")
+    maps, masks, *_ = export_gallery(gallery, table=chosen, coco=tmp_path / "masks.json")
     assert (maps, masks) == (2, 2)
     document = json.loads((tmp_path / "masks.json").read_text())
     assert [each["file_name"] for each in document["images"]] == [key[0] for key in keys]
@@ -138,6 +138,9 @@ def test_a_sheet_of_many_has_pages_and_the_same_bytes(
         ({"coco": "m.json", "share": 0.0}, "above 0, up to 1, not 0"),
         ({"coco": "m.json", "methods": ["brigth"]}, "Did you mean 'bright'"),
         ({"sheet": "s.jpg"}, "a .pdf or a .png, not 's.jpg'"),
+        ({"coco": "m.json", "sheet": "photos"}, "a .pdf or a .png, not 'photos'"),
+        ({"coco": "photos", "sheet": "s.pdf"}, r"photos cannot be written \(a folder\)"),
+        ({"coco": "absent/m.json"}, r"m.json cannot be written \(its folder is not there\)"),
         ({"coco": "m.json", "table": "absent.csv"}, "absent.csv cannot be read"),
     ],
 )
@@ -149,6 +152,35 @@ def test_wrong_wishes_write_nothing(
     with pytest.raises(ConfigError, match=message):
         export_gallery(gallery, **given)
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "out"}
+
+
+def test_a_damaged_map_is_listed_and_the_others_leave(gallery: Path, tmp_path: Path) -> None:
+    (gallery / "maps/cat.jpg/fake.bright.npz").write_bytes(b"torn")
+    files = {"coco": tmp_path / "m.json", "sheet": tmp_path / "s.png"}
+    done = export_gallery(gallery, methods=["bright"], **files)
+    assert (done.maps, done.masks) == (2, 2)
+    ((key, why),) = done.failures.items()
+    assert key == ("cat.jpg", "fake", "bright")
+    assert "'visattn gallery' makes it again" in why
+    for path in gallery.rglob("fake.bright.npz"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="No map of this selection can be read"):
+        export_gallery(gallery, methods=["bright"], coco=tmp_path / "other.json")
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_classes_of_one_name_stay_apart(gallery: Path, tmp_path: Path) -> None:
+    path = gallery / "manifest.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for place, line in enumerate(lines):
+        if line["method"] == "signed":
+            line["target_index"], line["target_label"] = (134, 517, 517)[place % 3], "crane"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    export_gallery(gallery, coco=tmp_path / "m.json", methods=["signed"])
+    document = json.loads((tmp_path / "m.json").read_text())
+    wanted = {line["target_index"] for line in lines if line["method"] == "signed"}
+    assert {each["index"] for each in document["categories"]} == wanted
+    assert {each["name"] for each in document["categories"]} == {"crane"}
 
 
 @pytest.mark.parametrize(

@@ -34,16 +34,20 @@ def command(
 ) -> None:
     """Export maps of a stored gallery as masks (COCO) and as a contact sheet, without the model.
 
-    The table itself (CSV) is saved by the page.
+    The table itself (CSV) is saved by the page. Exit codes: 0 all done; 1 finished, with maps that
+    cannot be read listed; 2 the command is wrong, nothing written.
     """
     from visattn.gallery import export_gallery
 
-    maps, masks, clips = export_gallery(
+    maps, masks, clips, failures = export_gallery(
         out_dir, table=table, models=model, methods=method, coco=coco, share=share, sheet=sheet
     )
     for image, name, kind in clips:
         typer.echo(f"left out, a clip: {image}, {kind} of {name}", err=True)
+    for (image, name, kind), why in failures.items():
+        typer.echo(f"left out: {image}, {kind} of {name}: {why}", err=True)
     if sheet is not None:
         typer.echo(f"{sheet}: {maps} map{'' if maps == 1 else 's'}")
     if coco is not None:
         typer.echo(f"{coco}: {masks} mask{'' if masks == 1 else 's'} of {maps} maps")
+    raise typer.Exit(1 if failures else 0)

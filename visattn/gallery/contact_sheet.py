@@ -24,6 +24,7 @@ from visattn.saliency import SaliencyMap
 if TYPE_CHECKING:
     from visattn.overlay import Style
 
+SUFFIXES = (".pdf", ".png")
 DPI = 200
 PAGE = Size(2339, 1654)  # A4 upright
 MARGIN, GAP, COLUMNS, MOST = 90, 28, 4, 6
@@ -46,13 +47,11 @@ def write_sheet(
     """Write maps over their photos: A4 pages as PDF, or one tall picture as PNG.
 
     Where every photo has the same number of maps, two to six, each has a row; else four stand in a
-    row.
-    Below each stand file, method and model, and class with probability. Photos are the gallery's
-    own copies. The same maps give the same bytes. Raises `ConfigError` for another suffix, and for
-    a picture that would be taller than 60,000 pixels.
+    row. Below each stand file, method and model, and class with probability. Photos are the
+    gallery's own copies; each map has its own scale unless the gallery was drawn on one. The same
+    maps give the same bytes. Raises `ConfigError` for a picture that would be taller than 60,000
+    pixels.
     """
-    if path.suffix.lower() not in (".pdf", ".png"):
-        raise ConfigError(f"A contact sheet is a .pdf or a .png, not {path.name!r}.")
     tall = path.suffix.lower() == ".png"
     limit = TALLEST if tall else PAGE.height - 2 * MARGIN
     pages = _pages(map(_drawn, _rows(store, entries, styles)), limit)
