@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from visattn.errors import ConfigError, suggestion
 from visattn.figures.alignment import aligned
 from visattn.figures.arrangement import rectangle
-from visattn.figures.facts import Labels
+from visattn.figures.facts import Labels, Maps, identity
 from visattn.geometry import Array
 from visattn.saliency import SaliencyMap
 
@@ -66,15 +66,17 @@ def agreement(
 
     Each pair is brought to one grid (`visattn.figures.aligned`). ``spearman``: correlation of the
     ranks of the cells, ties averaged, -1 to 1. ``pearson``: correlation of the values, -1 to 1.
-    ``iou``: intersection over union of the highest fifth of the cells, 0 to 1. A map without signal
-    is compared with nothing. Raises `ConfigError` for fewer than two columns, rows of unequal
-    length, maps of different photos in one row, and an unknown measure.
+    ``iou``: intersection over union of the highest fifth of the cells, 0 to 1; see `iou` for ties.
+    A map without signal is compared with nothing. Raises `ConfigError` for fewer than two columns,
+    rows of unequal length, maps of different photos in one row, a column whose maps differ in
+    anything but their photo and the class found on it, and an unknown measure.
     """
     require_measure(measure)
     rows = rectangle(maps)
     count = len(rows[0])
     if count < 2:
         raise ConfigError("Agreement is between at least two maps of a photo; this is one.")
+    require_columns(rows)
     names = _names(rows) if labels is None else tuple(labels)
     if len(names) != count:
         raise ConfigError(f"{len(names)} labels were given for {count} maps: {list(names)}.")
@@ -97,6 +99,23 @@ def require_measure(name: str) -> None:
     """Raise `ConfigError` for a measure that does not exist."""
     if name not in MEASURES:
         raise ConfigError(f"There is no measure {name!r}.{suggestion(name, MEASURES)}")
+
+
+def require_columns(rows: Maps) -> None:
+    """Raise `ConfigError` for a column whose maps are of several methods, models, layers, ...
+
+    Their mean over the rows would be the mean of different things.
+    """
+    for index, column in enumerate(zip(*rows, strict=True), 1):
+        known = [identity(each) for each in column if each]
+        for fact in known[0] if known else ():
+            found = list(dict.fromkeys(each[fact] or f"no {fact}" for each in known))
+            if len(found) > 1:
+                raise ConfigError(
+                    f"The maps of column {index} differ in their {fact} ({', '.join(found)}): "
+                    "agreement is a mean over photos, so the maps of a column must differ in their "
+                    "photo alone. Make rows of images, each with its maps in the same order."
+                )
 
 
 def _names(rows: list[list[SaliencyMap | None]]) -> tuple[str, ...]:
@@ -125,15 +144,27 @@ def pearson(one: Any, other: Any) -> float:
 
 
 def iou(one: Array, other: Array) -> float:
-    """Return intersection over union of the highest `TOP_SHARE` of the cells (rounded up)."""
-    first, second = (_highest(each) for each in (one, other))
-    return float((first & second).sum() / (first | second).sum())
+    """Return intersection over union of the highest `TOP_SHARE` of the cells (rounded up), 0 to 1.
+
+    ``sum min(p, q) / sum max(p, q)``, where p and q are the shares with which each cell belongs to
+    the highest cells of either map: 1 above the cut, 0 below it; cells that tie at the cut divide
+    the places that are left among them equally, as they would in the mean over all orders of
+    reading. A cell at its map's lowest value belongs to nothing, so that maps of few hot cells are
+    compared by these alone. NaN where both maps are constant.
+    """
+    first, second = _membership(one), _membership(other)
+    whole = float(np.maximum(first, second).sum())
+    return float(np.minimum(first, second).sum()) / whole if whole > 0 else float("nan")
 
 
-def _highest(grid: Array) -> npt.NDArray[np.bool_]:
-    chosen = np.zeros(grid.size, np.bool_)
-    chosen[np.argsort(-grid.ravel(), kind="stable")[: int(np.ceil(TOP_SHARE * grid.size))]] = True
-    return chosen
+def _membership(grid: Array) -> Matrix:
+    """Return the share, 0 to 1, with which each cell belongs to the highest ones."""
+    values = np.asarray(grid, np.float64).ravel()
+    places = int(np.ceil(TOP_SHARE * values.size))
+    cut = np.sort(values)[-places]
+    above, tied = values > cut, values == cut
+    share = (places - above.sum()) / tied.sum()
+    return np.where(values > values.min(), np.where(tied, share, above), 0.0)
 
 
 MEASURES: dict[str, Callable[[Array, Array], float]] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from visattn.figures.arrangement import rectangle
 from visattn.figures.design import Design
 from visattn.figures.facts import DIFFERENCE, Maps, facts, query_box
+from visattn.figures.photos import photo_names
 from visattn.figures.shared_scale import Scaling
 from visattn.overlay.unseen import hidden_share
 from visattn.saliency import SaliencyMap
@@ -36,8 +37,9 @@ def caption(maps: Any, *, design: Design | None = None, **options: Any) -> str:
     rows = rectangle(maps)
     chosen = design or Design.create(**options)
     shown = [each for row in rows for each in row if each]
+    photos = photo_names(shown)
     sentences = [
-        _subject(shown),
+        _subject(shown, photos),
         _targets(shown),
         _differences(shown),
         _colours(rows, chosen),
@@ -45,7 +47,7 @@ def caption(maps: Any, *, design: Design | None = None, **options: Any) -> str:
         _unseen(shown, chosen),
         _contours(chosen),
         "The outlined cell is the query." if any(map(query_box, shown)) else "",
-        _silent(shown),
+        _silent(shown, photos),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -53,14 +55,16 @@ def caption(maps: Any, *, design: Design | None = None, **options: Any) -> str:
 def warnings(maps: Any) -> list[str]:
     """Return the warnings of the maps of a figure, each once, with the maps it belongs to."""
     found: dict[str, list[str]] = {}
-    for each in (each for row in rectangle(maps) for each in row if each):
+    shown = [each for row in rectangle(maps) for each in row if each]
+    photos = photo_names(shown)
+    for each in shown:
         for warning in each.warnings:
-            found.setdefault(warning, []).append(_named(each))
+            found.setdefault(warning, []).append(_named(each, photos))
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in found.items()]
 
 
-def _subject(shown: Sequence[SaliencyMap]) -> str:
-    known = [facts(each) for each in shown]
+def _subject(shown: Sequence[SaliencyMap], names: Mapping[str, str]) -> str:
+    known = [facts(each, names) for each in shown]
     plain = [each for each in known if DIFFERENCE not in each]
     methods, models = _each("method", plain), _each("model", plain)
     words = f"Saliency maps by {_listed(methods)} for {_listed(models)}" if plain else "Differences"
@@ -129,13 +133,13 @@ def _contours(design: Design) -> str:
     return f"Contours at {levels} of the scale." if levels else ""
 
 
-def _silent(shown: Sequence[SaliencyMap]) -> str:
-    silent = [f"{_named(each)} ({each.no_signal})" for each in shown if each.no_signal]
+def _silent(shown: Sequence[SaliencyMap], photos: Mapping[str, str]) -> str:
+    silent = [f"{_named(each, photos)} ({each.no_signal})" for each in shown if each.no_signal]
     return f"No signal: {'; '.join(silent)}." if silent else ""
 
 
-def _named(saliency: SaliencyMap) -> str:
-    known = facts(saliency)
+def _named(saliency: SaliencyMap, photos: Mapping[str, str]) -> str:
+    known = facts(saliency, photos)
     names = ("method", DIFFERENCE, "layer", "head", "query", "image")
     return " ".join(known[name] for name in names if name in known)
 

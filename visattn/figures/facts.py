@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from visattn.figures.photos import photo_key, photo_names, photo_path
 from visattn.geometry import Box
 from visattn.saliency import SaliencyMap, Target
 
@@ -38,7 +38,8 @@ class Labels:
     @classmethod
     def of(cls, maps: Maps) -> Labels:
         """Return the labels of a grid of maps: each fact once, at the widest place it holds for."""
-        known = [[facts(each) if each else {} for each in row] for row in maps]
+        photos = photo_names(each for row in maps for each in row)
+        known = [[facts(each, photos) if each else {} for each in row] for row in maps]
         height, width = len(known), len(known[0])
         labels = cls(
             [[] for _ in range(height)],
@@ -69,15 +70,20 @@ class Labels:
                 _extend(panels, [_distinct([value]) for value in row])
 
 
-def facts(saliency: SaliencyMap) -> dict[str, str]:
-    """Return what a map shows, in words, by the names in `FACTS`; absent ones are left out."""
+def facts(saliency: SaliencyMap, photos: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a map shows, in words, by the names in `FACTS`; absent ones are left out.
+
+    ``photos``: the names of the photos of a whole figure (`visattn.figures.photos.photo_names`);
+    without them a photo is called by its file alone.
+    """
+    image = (photos or {}).get(photo_key(saliency)) or image_name(saliency)
     both = saliency.provenance.get(DIFFERENCE)
     if both:
-        words = {"image": image_name(saliency), DIFFERENCE: both["label"]}
+        words = {"image": image, DIFFERENCE: both["label"]}
         return {name: word for name, word in words.items() if word}
     changed = saliency.provenance.get("changed", {})
     found = {
-        "image": image_name(saliency),
+        "image": image,
         "model": saliency.model,
         "weights": weights_name(saliency),
         "method": method_name(saliency),
@@ -91,9 +97,8 @@ def facts(saliency: SaliencyMap) -> dict[str, str]:
 
 def image_name(saliency: SaliencyMap) -> str:
     """Return the name of the photo's file without its suffix, or nothing."""
-    path = saliency.photo.path if saliency.photo is not None else None
-    stored = path or saliency.provenance.get("image", {}).get("path")
-    return Path(stored).stem if stored else ""
+    path = photo_path(saliency)
+    return path.stem if path else ""
 
 
 def weights_name(saliency: SaliencyMap) -> str:
@@ -109,6 +114,19 @@ def method_name(saliency: SaliencyMap) -> str:
     changed = saliency.provenance.get("changed", {})
     options = [f"{name}={value}" for name, value in changed.items() if name not in AXES]
     return f"{saliency.method} ({', '.join(options)})" if options else saliency.method
+
+
+def identity(saliency: SaliencyMap) -> dict[str, str]:
+    """Return what a map is of, by the names in `FACTS`, but for its photo.
+
+    Of the target, what was asked for: the class that a model predicts, or the second most probable
+    one, differs from photo to photo, and is one column of a figure all the same. Absent facts are
+    empty.
+    """
+    known = facts(saliency)
+    asked = saliency.provenance.get("target")
+    known["target"] = "" if asked is None else f"target {asked}"
+    return {name: known.get(name, "") for name in FACTS if name != "image"}
 
 
 def target_name(target: Target | None) -> str:

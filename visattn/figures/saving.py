@@ -15,6 +15,7 @@ from visattn.errors import ConfigError
 from visattn.figures.facts import facts
 from visattn.figures.page import undated
 from visattn.figures.paper import PAPER
+from visattn.figures.photos import anchored, photo_names
 from visattn.saliency import SaliencyMap
 
 NAMED = ("image", "model", "method", "target", "layer", "head", "query")
@@ -38,15 +39,18 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def save_maps(maps: Sequence[Sequence[SaliencyMap | None]], folder: str | Path) -> list[Path]:
-    """Write every map of a figure as .npz, numbered in reading order and named by its facts."""
+    """Write every map of a figure as .npz, numbered in reading order and named by its facts.
+
+    Each knows its photo by an absolute path, so that it can be drawn from any working directory.
+    """
     shown = [each for row in maps for each in row if each is not None]
-    digits = len(str(len(shown)))
+    digits, photos = len(str(len(shown))), photo_names(shown)
     paths = []
     for index, each in enumerate(shown, 1):
-        known = facts(each)
+        known = facts(each, photos)
         words = " ".join(known[name] for name in NAMED if name in known)
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.")[:LONGEST]
-        paths.append(each.save(Path(folder) / f"{index:0{digits}}-{slug}.npz"))
+        paths.append(anchored(each).save(Path(folder) / f"{index:0{digits}}-{slug}.npz"))
     return paths
 
 
