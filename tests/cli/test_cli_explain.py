@@ -210,3 +210,12 @@ def test_the_same_command_gives_the_same_map(explain: Any, tmp_path: Path) -> No
         assert explain("--method", "gae", out=out).code == 0
         grids.append(SaliencyMap.load(tmp_path / out).grid)
     assert np.array_equal(*grids)
+
+
+def test_a_stored_map_finds_its_photo_from_another_directory(
+    explain: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    assert explain("--method", "rollout", image=Path(photo.name)).code == 0
+    monkeypatch.chdir(tmp_path)
+    assert SaliencyMap.load(tmp_path / "map.npz").photograph().path == photo

@@ -82,6 +82,44 @@ def test_rows_of_one_image(
         assert f"<!-- {label}" in drawn
 
 
+PVT = ("--model", "pvt_v2_b0", "--weights", "random", "--image-size", "64", "--device", "cpu")
+
+
+@pytest.mark.parametrize(("rows", "order"), [("layers", "0 -1"), ("layers", "-1 0")])
+def test_heads_are_counted_layer_by_layer(
+    figure: Any, tmp_path: Path, rows: str, order: str
+) -> None:
+    layers = [f"--layer={each}" for each in order.split()]
+    wanted = ("--method", "attention", "--rows", rows, *layers, "--head", "all", "--no-photos")
+    done = figure(*wanted, "--maps", tmp_path / "maps", out="fig.svg", model=PVT)
+    assert done.code == 0, done.err
+    names = [path.name for path in (tmp_path / "maps").iterdir()]
+    assert sum("layer-0-" in name for name in names) == 1
+    assert sum("layer-1-" in name for name in names) == 8
+    assert "<!-- head 7 -->" in words(tmp_path / "fig.svg")
+    assert "2 layers, 8 heads" in (tmp_path / "fig.caption.txt").read_text(encoding="utf-8")
+
+
+def test_heads_of_a_layer_that_has_fewer_are_refused(figure: Any, tmp_path: Path) -> None:
+    done = figure("--method", "attention", "--layer", "0", "--head", "4:8", model=PVT)
+    assert done.code == 2
+    assert "--head 4:8: chooses nothing of layer 0 of pvt_v2_b0, which has 1" in done.err
+
+
+def test_three_classes_of_one_photo_stand_in_a_line(figure: Any, tmp_path: Path) -> None:
+    own = [f"--row-label={each}" for each in ("one", "two", "three")]
+    assert figure("--method", "gae", "--rows", "targets", *own, out="line.png").code == 0
+    with PillowImage.open(tmp_path / "line.png") as drawn:
+        assert drawn.height < drawn.width / 2
+    wrap = ("--wrap", "2")
+    assert figure("--method", "gae", "--rows", "targets", *own, *wrap, out="two.svg").code == 0
+    for each in ("one", "two", "three"):
+        assert f"<!-- {each} -->" in words(tmp_path / "two.svg")
+    done = figure("--method", "gae", "--rows", "targets", "--column-label", "A", out="no.pdf")
+    assert done.code == 2
+    assert "--column-label A: these maps are a single line" in done.err
+
+
 def test_rows_of_targets_are_the_first_three_classes(figure: Any, tmp_path: Path) -> None:
     assert figure("--method", "gae", "--rows", "targets", out="fig.svg").code == 0
     drawn = words(tmp_path / "fig.svg")
@@ -201,6 +239,38 @@ def test_stored_maps_are_drawn_again_without_a_model(
     assert "one or the other" in done.err
 
 
+def test_stored_maps_are_drawn_from_another_directory_and_after_photos_moved(
+    figure: Any,
+    visattn_command: Command,
+    photo: Path,
+    dog: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = [path.relative_to(tmp_path) for path in (photo, dog)]
+    methods = ("--method", "rollout", "--method", "gae", "--maps", "maps")
+    small = ("--dpi", "60", "--out")
+    done = visattn_command("figure", *here, *VIT, *methods, *small, "first.svg")
+    assert done.code == 0, done.err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    paths = sorted((tmp_path / "maps").iterdir())
+    done = visattn_command("figure", *paths, *small, "again.svg")
+    assert done.code == 0, done.err
+    assert Path("again.svg").read_bytes() == (tmp_path / "first.svg").read_bytes()
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    done = visattn_command("figure", *paths, *small, "moved.svg")
+    assert done.code == 2
+    found = ("--photos-in", tmp_path / "moved")
+    done = visattn_command("figure", *paths, *found, *small, "moved.svg")
+    assert done.code == 0, done.err
+    assert Path("moved.svg").read_bytes() == (tmp_path / "first.svg").read_bytes()
+    matrix = ("--agreement", "pearson", *small, "matrix.svg")
+    done = visattn_command("figure", *(paths[index] for index in (0, 1, 3, 2)), *found, *matrix)
+    assert done.code == 0, done.err
+
+
 def test_a_config_file_is_a_figure_and_flags_override_it(figure: Any, tmp_path: Path) -> None:
     config = tmp_path / "photos" / "figure.yaml"
     config.write_text("methods: [rollout, attention]\nwidth: single\nstyle: {contours: [0.4]}\n")
@@ -234,6 +304,11 @@ def test_the_shipped_config_names_every_key_with_its_default() -> None:
         (["--method", "rollout", "--scale", "rows"], "Did you mean 'row'?"),
         (["--method", "rollout", "--layer", "99"], "layers=99"),
         (["--method", "rollout", "--layer", "a:b"], "START:STOP:STEP"),
+        (["--method", "rollout", "--layer", "0:4:0"], "a step of 0"),
+        (["--method", "rollout", "--query", "pixel:1.2.3,4"], "a pixel is pixel:X,Y"),
+        (["--method", "rollout", "--method", "gae", "--agreement", "iou", "--row-label", "A"],
+         "name its maps with --column-label"),
+        (["--method", "rollout", "--photos-in", "."], "only stored maps (.npz)"),
         (["--method", "rollout", "--query", "1.5,2"], "a patch is ROW,COL in whole numbers"),
         (["--method", "rollout", "--target", "1", "--target", "2"], "rollout is class-agnostic"),
         (["--method", "rollout", "--difference"], "a row has 1"),

@@ -177,6 +177,18 @@ def test_the_stub_includes_the_figure(tmp_path: Path) -> None:
     assert "includesvg" in latex("a.svg", "", Width.of("single"))
 
 
+def test_a_line_break_does_not_end_the_caption() -> None:
+    text = latex("a.pdf", "on a\n\ncat\tand dog", Width.of("single"))
+    assert r"\caption{on a cat and dog}" in text
+
+
+@pytest.mark.parametrize("name", ["50%.pdf", "a#1.pdf", "a{b.pdf", "a\nb.pdf", "a~b.svg"])
+def test_a_name_that_latex_cannot_read_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"LaTeX does not read .*--no-stub"):
+        save_stub(tmp_path / name, "", Width.of("single"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_captions_are_escaped_for_latex() -> None:
     assert escaped(r"a_b\c{d}~^#$<") == (
         r"a\_b\textbackslash{}c\{d\}\textasciitilde{}\textasciicircum{}\#\$\textless{}"

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from visattn.errors import ConfigError, ImageError
-from visattn.figures import figure, show, wrapped
+from visattn.figures import arranged, figure, show, wrapped
 from visattn.figures.panels import letter
 from visattn.figures.shared_scale import MINUS
 from visattn.images import Image
@@ -209,6 +209,47 @@ def test_twelve_layers_are_wrapped_without_gaps(make_map: Any) -> None:
     assert_tidy(page)
 
 
+def test_a_column_of_one_photo_is_no_tower(make_map: Any) -> None:
+    column = [[make_map(changed={"layers": layer})] for layer in range(5)]
+    assert [len(row) for row in arranged(column[:3], 6)] == [3]
+    assert [len(row) for row in arranged(column[:3], 2)] == [2, 2]
+    assert [len(row) for row in arranged(column, 3)] == [3, 3]
+    assert [len(row) for row in arranged(column, 1)] == [1] * 5
+    assert len(rasters(figure(arranged(column[:3], 6)))) == 4, "the photo and three maps"
+    two = [[make_map()], [make_map(name="a dog")]]
+    assert arranged(two, 6) is two
+    assert arranged(column[:1], 6) is not None
+    wide, high = figure(arranged(column[:3], 6)).get_size_inches()
+    assert high < wide / 2
+
+
+def test_labels_of_panels_replace_all_others(make_map: Any) -> None:
+    maps = wrapped([make_map(changed={"layers": layer}) for layer in range(3)], 2)
+    said = words(figure(maps, panels=["A", "B", "C"]))
+    assert said[:3] == ["A", "B", "C"]
+    assert not any("layer" in each for each in said)
+    with pytest.raises(ConfigError, match="2 labels were given for 3 maps"):
+        figure(maps, panels=["A", "B"])
+
+
+def test_labels_belong_to_the_rows_that_were_given(make_map: Any) -> None:
+    maps = [[None, None], [make_map(), make_map(method="b")], [None, None]]
+    said = words(figure(maps, rows=["x", "y", "z"]))
+    assert "y" in said
+    assert not {"x", "z"} & set(said)
+    with pytest.raises(ConfigError, match="2 labels were given for 3 rows"):
+        figure(maps, rows=["x", "y"])
+
+
+def test_columns_too_narrow_for_a_panel_are_refused(make_map: Any) -> None:
+    maps = [make_map(changed={"layers": layer}) for layer in range(12)]
+    for scale in ("auto", "row"):
+        with pytest.raises(ConfigError, match=r"12 columns in 1.00 inches .*--width") as error:
+            figure(maps, width=1, scale=scale, photos=False)
+        assert "at least 0.15 wide" in str(error.value)
+    assert figure(maps, width=2.5, photos=False)
+
+
 def test_a_map_without_signal_says_so_and_joins_no_scale(make_map: Any, silent: Any) -> None:
     page = figure([make_map(), silent], photos=False, width="double")
     notices = [text.get_text() for axes in page.axes for text in axes.texts]
@@ -257,6 +298,19 @@ def test_show_draws_on_the_axes_it_is_given(make_map: Any) -> None:
     assert (scale.norm.vmin, scale.norm.vmax) == (0, 11)
     bar = page.colorbar(scale, ax=right)
     assert bar.vmax == 11
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_bar_of_show_is_as_faint_as_the_paint(make_map: Any, signed: bool) -> None:
+    grid = np.array([[-2.0 if signed else 0.0, 0.5, 1.0, 2.0]])
+    found = make_map(grid, tone=255, signed=signed)
+    axes = Figure().subplots()
+    options = {"base": "photo", "interpolation": "nearest", "opacity": 0.6, "unseen": "none"}
+    scale = show(found, axes, **options)
+    drawn = np.asarray(axes.images[0].get_array())
+    for column, value in enumerate(grid[0]):
+        painted = drawn[30, round(drawn.shape[1] * (column + 0.5) / 4)]
+        assert scale.to_rgba(value, bytes=True)[:3] == pytest.approx(painted, abs=3)
 
 
 def test_pyplot_is_neither_loaded_nor_touched(make_map: Any) -> None:

@@ -12,7 +12,9 @@ import typer
 import visattn.cli
 from visattn.errors import VisattnError
 
-NOT_COMMANDS = ("app", "figure_axes", "figure_config", "figure_stored", "options", "progress")
+NOT_COMMANDS = (
+    "app", "figure_axes", "figure_config", "figure_stored", "figure_values", "options", "progress",
+)  # fmt: skip
 
 
 def build() -> typer.Typer:

@@ -84,7 +84,9 @@ def write(found: SaliencyMap, out: Path, style: Style) -> None:
     from visattn.overlay import draw
 
     if out.suffix.lower() == ".npz":
-        found.save(out)
+        from visattn.figures.photos import anchored
+
+        anchored(found).save(out)
     elif found.channels is not None and out.suffix.lower() in SHEETS:
         from visattn.figures import save_channels
 

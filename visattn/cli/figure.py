@@ -14,8 +14,9 @@ from visattn.errors import ConfigError
 
 if TYPE_CHECKING:
     from visattn.cli.figure_config import FigureConfig
-    from visattn.saliency import SaliencyMap
+    from visattn.figures.arrangement import Rows as MapRows
 
+Labels = dict[str, tuple[str, ...] | None]
 Images = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -102,6 +103,13 @@ MapsFolder = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Also write every raw map there, as .npz."),
 ]
+PhotosFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the photos of stored maps are now, found by name and content.",
+    ),
+]
 Options = Annotated[
     list[str] | None, typer.Option("--option", "-O", help="Option of every method that has it.")
 ]
@@ -145,6 +153,7 @@ def command(
     wrap: Wrap = None,
     stub: Stub = None,
     maps: MapsFolder = None,
+    photos_in: PhotosFolder = None,
     row_label: RowLabels = None,
     column_label: ColumnLabels = None,
     option: Options = None,
@@ -165,7 +174,7 @@ def command(
         "targets": target, "layers": layer, "heads": head, "queries": query, "width": width,
         "venue": venue, "scale": scale, "base": base, "contours": contours, "letters": letters,
         "photos": photos, "dpi": dpi, "difference": difference, "agreement": agreement,
-        "wrap": wrap, "stub": stub, "maps": maps,
+        "wrap": wrap, "stub": stub, "maps": maps, "photos_in": photos_in,
         "row_labels": row_label, "column_labels": column_label, "options": options_of(option or []),
         "style": options_of(style or []), "weights": weights, "image_size": image_size,
         "device": device,
@@ -187,11 +196,8 @@ def write(config: FigureConfig) -> list[str]:
         matrix = figures.agreement(maps, measure=config.agreement, labels=config.column_labels)
         drawn, words = figures.agreement_figure(matrix, design=design), matrix.caption
     else:
-        most = config.wrap or (4 if design.columns.inches < 4 else 6)
-        kept = figures.with_differences(maps) if config.difference else figures.arranged(maps, most)
-        drawn = figures.figure(
-            kept, rows=config.row_labels, columns=config.column_labels, design=design
-        )
+        kept, labels = arrangement(config, maps)
+        drawn = figures.figure(kept, **labels, design=design)
         words = figures.caption(kept, design=design)
     notes = figures.warnings(maps)
     if config.maps is not None:
@@ -202,14 +208,44 @@ def write(config: FigureConfig) -> list[str]:
     return [*notes, *design.columns.advice(float(drawn.get_size_inches()[1]))]
 
 
-def computed(config: FigureConfig) -> list[list[SaliencyMap]]:
+def arrangement(config: FigureConfig, maps: MapRows) -> tuple[MapRows, Labels]:
+    """Return the maps as they are laid out, and the labels that were given for them.
+
+    Where a line of maps was laid out in several, its labels stand above the panels.
+    """
+    from visattn import figures
+
+    labels: Labels = {"rows": config.row_labels, "columns": config.column_labels}
+    if config.difference:
+        return figures.with_differences(maps), labels
+    most = config.wrap or (4 if config.design.columns.inches < 4 else 6)
+    kept = figures.arranged(maps, most)
+    return kept, labels if kept is maps else _along(config, len(maps) > 1)
+
+
+def _along(config: FigureConfig, column: bool) -> Labels:
+    """Return the labels of a wrapped line, one for each of its maps."""
+    across, name, along = (
+        (config.column_labels, "--column-label", "--row-label")
+        if column
+        else (config.row_labels, "--row-label", "--column-label")
+    )
+    if across is not None:
+        raise ConfigError(
+            f"{name} {' '.join(across)}: these maps are a single line, laid out side by side; "
+            f"name each map with {along}, or leave it out."
+        )
+    return {"panels": config.row_labels if column else config.column_labels}
+
+
+def computed(config: FigureConfig) -> MapRows:
     """Return the maps of a figure in rows, reporting progress."""
     from visattn.cli.figure_axes import loaded
     from visattn.cli.figure_stored import load, stored
     from visattn.progress import reporting
 
     if stored(config.images):
-        return load(config.images, config.rows)
+        return load(config.images, config.rows, config.photos_in)
     with shown() as progress, reporting(progress):
         return config.axes.maps(partial(loaded, image_size=config.size, device=config.device))
 
@@ -218,9 +254,17 @@ def check(config: FigureConfig) -> None:
     """Raise `ConfigError` for what no maps could serve, before any is computed."""
     from visattn.figures.agreement import require_measure
     from visattn.figures.saving import require_suffix
+    from visattn.figures.stub import require_latex
 
     require_suffix(config.out)
+    if config.stub:
+        require_latex(config.out.name)
     if config.agreement is not None:
         require_measure(config.agreement)
+        if config.row_labels:
+            raise ConfigError(
+                f"--row-label {' '.join(config.row_labels)}: agreement is a matrix of the maps of "
+                "a row, averaged over the rows; name its maps with --column-label."
+            )
         if config.difference:
             raise ConfigError("--difference and --agreement are two figures: give one of them.")

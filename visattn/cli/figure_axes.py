@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visattn.cli.figure_values import ALL, counts, numbers, query_of
 from visattn.cli.options import target_of, weights_of
 from visattn.errors import ConfigError, TargetError, VisattnError, suggestion
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from visattn.saliency import SaliencyMap
 
 AXES = ("images", "models", "methods", "targets", "layers", "heads", "queries")
-ALL = "all"
 TOP = ("top1", "top2", "top3")
-POINT = re.compile(r"(pixel:)?(-?[\d.]+),(-?[\d.]+)")
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,11 @@ class Axes:
             return replace(self, heads=self.heads or (ALL,))
         return replace(self, targets=self.targets or TOP) if self.rows == "targets" else self
 
-    def maps(self, load: Callable[[Network], Model]) -> list[list[SaliencyMap]]:
-        """Compute every map and return them in rows; raises the first error of any map."""
+    def maps(self, load: Callable[[Network], Model]) -> list[list[SaliencyMap | None]]:
+        """Compute every map and return them in rows; raises the first error of any map.
+
+        None stands where a row has no map of a column: layers may differ in their number of heads.
+        """
         found = dict[tuple[Any, ...], "SaliencyMap"]()
         for network in self.models:
             model = load(network)
@@ -86,21 +88,16 @@ def _explained(
     from visattn.models.inputs import prepare_all
 
     prepared = prepare_all(model, str(image))
-    layers = _numbers("--layer", axes.layers, lambda: _layer_count(model, prepared[0]))
-    heads = _numbers(
-        "--head", axes.heads, lambda: _head_count(model, prepared[0], layers[0] if layers else -1)
-    )
-    queries = [query_of(text) for text in axes.queries]
-    places, requests = [], []
+    pairs = _layers_and_heads(axes, model, prepared[0])
     none: list[Any] = [None]
-    for place in product(
-        axes.methods, axes.targets or none, layers or none, heads or none, queries or none
-    ):
-        method, target, layer, head, query = place
+    queries = [query_of(text) for text in axes.queries] or none
+    places, requests = [], []
+    for parts in product(axes.methods, axes.targets or none, pairs, queries):
+        method, target, (layer, head), query = parts
         given = {"layers": layer, "heads": head, "query": query}
         chosen = {name: value for name, value in given.items() if value is not None}
         name, target, options = _request(axes, model, method, target, chosen)
-        places.append((method, *place[1:]))
+        places.append((parts[0], parts[1], layer, head, query))
         requests.append(Request(name, target, options))
     (answers,) = explain_batch(model, prepared, requests)
     for place, answer in zip(places, answers, strict=True):
@@ -142,66 +139,41 @@ def _request(
     return name, wanted, {**options, **chosen}
 
 
-def query_of(text: str) -> Any:
-    """Return a query from ``cls``, ``mean``, ``ROW,COL`` or ``pixel:X,Y``."""
-    from visattn.query import Pixel
-
-    point = POINT.fullmatch(text.replace(" ", ""))
-    if point is None:
-        return text
-    if point[1]:
-        return Pixel(float(point[2]), float(point[3]))
-    try:
-        return int(point[2]), int(point[3])
-    except ValueError as error:
-        raise ConfigError(
-            f"--query {text!r}: a patch is ROW,COL in whole numbers, a pixel is pixel:X,Y."
-        ) from error
+def _layers_and_heads(axes: Axes, model: Model, prepared: Prepared) -> list[tuple[Any, Any]]:
+    """Return each layer with each of its heads, counted layer by layer; None: the method's own."""
+    layers = numbers("--layer", axes.layers, lambda: len(_layers(model, prepared, "layers")),
+                     f" of {model.name}")  # fmt: skip
+    known = _head_counts(model, prepared) if counts(axes.heads) else []
+    pairs = list[tuple[Any, Any]]()
+    for layer in layers or [None]:
+        place = layer if isinstance(layer, int) and -len(known) <= layer < len(known) else -1
+        of = f" of layer {place} of {model.name}"
+        heads = numbers("--head", axes.heads, partial(known.__getitem__, place), of)
+        pairs += [(layer, head) for head in heads or [None]]
+    return pairs
 
 
-def _numbers(flag: str, texts: Sequence[str], count: Callable[[], int]) -> list[Any]:
-    """Return indices from ``3``, ``-1``, ``0:12:3`` and ``all``, and words as they are."""
-    found: list[Any] = []
-    for text in texts:
-        if text == ALL or ":" in text:
-            found += range(count())[_slice(flag, text)]
-        else:
-            found.append(int(text) if text.lstrip("-").isdecimal() else text)
-    if texts and not found:
-        raise ConfigError(f"{flag} {' '.join(texts)}: chooses nothing.")
-    return list(dict.fromkeys(found))
-
-
-def _slice(flag: str, text: str) -> slice:
-    try:
-        parts = [] if text == ALL else [int(part) if part else None for part in text.split(":")]
-        return slice(*parts) if parts else slice(None)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{flag} {text!r}: give a number, START:STOP:STEP or 'all'.") from error
-
-
-def _layer_count(model: Model, prepared: Prepared) -> int:
+def _layers(model: Model, prepared: Prepared, wanted: str) -> list[str]:
+    """Return the attention operation of each layer, the first where a layer has several."""
     from visattn.adapters import Refusal, chain_of
     from visattn.errors import UnsupportedMethodError
 
     chain = chain_of(model.adapter, _size(prepared))
     if isinstance(chain, Refusal):
-        raise UnsupportedMethodError(f"{model.name} has no layers to choose from: {chain.reason}.")
-    return len(chain.layers)
+        raise UnsupportedMethodError(
+            f"{model.name} has no {wanted} to choose from: {chain.reason}."
+        )
+    return [chain.steps[index].placements[0].operation for index in chain.layers]
 
 
-def _head_count(model: Model, prepared: Prepared, layer: Any) -> int:
-    from visattn.adapters import Refusal, chain_of
-    from visattn.errors import UnsupportedMethodError
+def _head_counts(model: Model, prepared: Prepared) -> list[int]:
+    """Return the number of heads of each layer."""
     from visattn.observation import record_pass
 
-    chain = chain_of(model.adapter, _size(prepared))
-    if isinstance(chain, Refusal):
-        raise UnsupportedMethodError(f"{model.name} has no heads to choose from: {chain.reason}.")
-    index = layer if isinstance(layer, int) and -len(chain.layers) <= layer else -1
-    name = chain.steps[chain.layers[index]].placements[0].operation
+    names = _layers(model, prepared, "heads")
     record = record_pass(model, [prepared]).record
-    return next(int(each.shape[1]) for each in record if each.name == name)
+    heads = {each.name: int(each.shape[1]) for each in record}
+    return [heads[name] for name in names]
 
 
 def _size(prepared: Prepared) -> Any:
@@ -216,11 +188,29 @@ def _fields(method: str) -> set[str]:
     return {each.name for each in fields(get_method(method))}
 
 
-def _in_rows(found: Mapping[tuple[Any, ...], SaliencyMap], axis: int) -> list[list[SaliencyMap]]:
-    rows = dict[Any, "list[SaliencyMap]"]()
+def _in_rows(
+    found: Mapping[tuple[Any, ...], SaliencyMap], axis: int
+) -> list[list[SaliencyMap | None]]:
+    """Return maps in rows by one axis, in columns by the others; None where there is no map."""
+    rows = dict[Any, "dict[tuple[Any, ...], SaliencyMap]"]()
     for place, saliency in found.items():
-        rows.setdefault(place[axis], []).append(saliency)
-    return list(rows.values())
+        rows.setdefault(place[axis], {})[place[:axis] + place[axis + 1 :]] = saliency
+    columns = _ordered({place for row in rows.values() for place in row}, found, axis)
+    return [[row.get(place) for place in columns] for row in rows.values()]
+
+
+def _ordered(
+    columns: set[tuple[Any, ...]], found: Mapping[tuple[Any, ...], SaliencyMap], axis: int
+) -> list[tuple[Any, ...]]:
+    """Return columns by the order of their values on each axis, models before images."""
+    ranks = [
+        {value: rank for rank, value in enumerate(dict.fromkeys(values))}
+        for values in zip(*found, strict=True)
+    ]
+    del ranks[axis]
+    first = [1, 0] if axis > 1 else [0, 1]
+    order = [*first, *range(2, len(ranks))]
+    return sorted(columns, key=lambda place: [ranks[i][place[i]] for i in order])
 
 
 def require_axis(name: str) -> None:

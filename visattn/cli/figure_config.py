@@ -51,6 +51,7 @@ class FigureConfig(BaseModel):
         wrap: maps side by side where there is a single row or column.
         stub: write caption and LaTeX stub beside the figure.
         maps: folder that gets every raw map as .npz, or None.
+        photos_in: folder where the photos of stored maps are now, or None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +83,7 @@ class FigureConfig(BaseModel):
     wrap: Annotated[int, Field(ge=1)] | None = None
     stub: bool = True
     maps: Path | None = None
+    photos_in: Path | None = None
     row_labels: Texts | None = None
     column_labels: Texts | None = None
 
@@ -92,6 +94,11 @@ class FigureConfig(BaseModel):
             if not self.models:
                 raise ConfigError(
                     "models is missing: give --model, or 'models' in the config file."
+                )
+            if self.photos_in is not None:
+                raise ConfigError(
+                    f"--photos-in {self.photos_in}: only stored maps (.npz) look for their photos; "
+                    "give the photos themselves, or maps."
                 )
             return self
         given = [name for name in COMPUTED if name in self.model_fields_set and getattr(self, name)]

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from visattn.errors import ConfigError
 from visattn.figures.typesetting import leading, measure, wrap
 
 GAP, PAD = 0.045, 0.035
 TALLEST = 1.5
 MOST_LINES = 4
+NARROWEST = 0.15
 
 Aspects = Sequence[Sequence[float | None]]
 
@@ -108,11 +110,19 @@ class Layout:
         """Return column widths and row heights.
 
         Columns are as wide as the photos in them, so that photos side by side are equally high;
-        a photo much taller than the others (`TALLEST`), and than wide, is reduced instead.
+        a photo much taller than the others (`TALLEST`), and than wide, is reduced instead. Raises
+        `ConfigError` for a column narrower than `NARROWEST` inches.
         """
         weights = _weights(self.aspects)
         room = self.width - left - self.right - GAP * (len(weights) - 1)
         widths = [int(room * weight * self.dpi) / self.dpi for weight in weights]
+        if min(widths) < NARROWEST:
+            left_over = max(0.0, min(widths))
+            raise ConfigError(
+                f"{len(widths)} columns in {self.width:.2f} inches leave {left_over:.2f} inches "
+                f"for the narrowest, and a panel is at least {NARROWEST:g} wide: make the "
+                "figure wider (--width), or give it fewer columns."
+            )
         lowest = min(a for row in self.aspects for a in row if a)
         tallest = max(1.0, TALLEST * lowest) * room / len(weights)
         heights = [

@@ -60,6 +60,8 @@ def show(
 ) -> ScalarMappable:
     """Draw a map over its photo on an `Axes`, and return its scale for ``figure.colorbar``.
 
+    The colours of the scale are those of the map over white: as faint where the paint is faint.
+
     The axes get the coordinates of the photo, x to the right and y down, in pixels. ``options``
     are those of `Design` and of `visattn.overlay.Style` (base, contours, normalization, ...). A map
     without signal is the photo with the reason. Neither pyplot nor its current figure is touched.
@@ -75,9 +77,12 @@ def show(
 
 
 def scale_of(saliency: SaliencyMap, style: Style) -> ScalarMappable:
-    """Return raw values to colours, as a matplotlib mappable."""
+    """Return raw values to colours, as they are painted over white, as a matplotlib mappable."""
     scale = Scale.of(saliency, style)
-    colours = ListedColormap(table(scale.colormap) / 255.0, name=scale.colormap)
+    paint = table(scale.colormap) / 255.0
+    drawn = np.linspace(-1.0 if scale.diverging else 0.0, 1.0, len(paint))
+    alpha = style.opacity * np.abs(drawn)[:, None]
+    colours = ListedColormap((1 - alpha) + alpha * paint, name=scale.colormap)
     low, high = scale.limits
     return ScalarMappable(Normalize(low, high if high > low else low + 1.0), colours)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from visattn.errors import ConfigError
 from visattn.figures import bars as colour_bars
-from visattn.figures.arrangement import rectangle
+from visattn.figures.arrangement import listed
 from visattn.figures.design import Design
 from visattn.figures.facts import Labels, Maps
 from visattn.figures.grid import PAD, Grid, Layout, Place, Words, stacked
@@ -94,31 +94,38 @@ def figure(
     *,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    panels: Sequence[str] | None = None,
     design: Design | None = None,
     **options: Any,
 ) -> Figure:
     """Return a figure of maps in rows and columns, over their photos.
 
     Labels say what differs between rows and columns (photo, model, method, explained class, layer,
-    head, query), and above a panel what neither says; ``rows`` and ``columns`` replace them. Maps
-    share colour scales as ``scale`` says, and the colour bar says how. A map without signal is its
-    photo with the reason, and takes part in no scale.
+    head, query), and above a panel what neither says; ``rows`` and ``columns`` replace them, and
+    ``panels`` all of them. Maps share colour scales as ``scale`` says, and the colour bar says how.
+    A map without signal is its photo with the reason, and takes part in no scale.
 
     Args:
-        maps: rows of maps (or one map, or a list, which is one row); None leaves a place empty.
-        rows: one label for each row.
+        maps: rows of maps (or one map, or a list, which is one row); None leaves a place empty, and
+            a row without any map is left out.
+        rows: one label for each row that is given.
         columns: one label for each column of maps.
+        panels: one label for each map, in reading order, instead of those that maps have.
         design: how the figure is laid out.
         **options: fields of `Design` and of `visattn.overlay.Style` instead of a design:
             ``width="single"``, ``scale="row"``, ``contours=True``.
 
-    Raises `ConfigError` for rows of unequal length, labels that do not fit their number, and maps
-    that cannot share a scale; `ImageError` for a photo that is gone or has changed.
+    Raises `ConfigError` for rows of unequal length, labels that do not fit their number, maps that
+    cannot share a scale, and columns that would be too narrow; `ImageError` for a photo that is
+    gone or has changed.
     """
     if design is not None and options:
         raise ConfigError(f"Give a design or its options ({', '.join(options)}), not both.")
     chosen = design or Design.create(**options)
-    sheet = _relabelled(Sheet.of(rectangle(maps), chosen), rows, columns)
+    given = listed(maps)
+    kept = [row for row in given if any(row)]
+    sheet = _titled(Sheet.of(kept, chosen), panels)
+    sheet = _relabelled(sheet, _kept_labels(given, rows), columns)
     with rc_context(PAPER):
         return _drawn(sheet.with_photos() if chosen.photos else sheet, chosen)
 
@@ -149,16 +156,40 @@ def _only_photo(panels: Sequence[Panel | None]) -> Image | None:
     return next(iter(found.values())) if len(found) == 1 else None
 
 
+def _kept_labels(given: Maps, labels: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the labels of the rows that hold a map."""
+    if labels is None:
+        return None
+    if len(labels) != len(given):
+        raise ConfigError(f"{len(labels)} labels were given for {len(given)} rows: {list(labels)}.")
+    return [label for label, row in zip(labels, given, strict=True) if any(row)]
+
+
+def _titled(sheet: Sheet, given: Sequence[str] | None) -> Sheet:
+    """Return the sheet with one label above each panel and none beside rows and columns."""
+    if given is None:
+        return sheet
+    count = sum(panel is not None for row in sheet.panels for panel in row)
+    if len(given) != count:
+        raise ConfigError(f"{len(given)} labels were given for {count} maps: {list(given)}.")
+    left = iter(given)
+    lines = [[[next(left)] if panel else [] for panel in row] for row in sheet.panels]
+    blank: list[list[list[str]]] = [[[] for _ in side] for side in (sheet.panels, lines[0])]
+    labels = Labels(blank[0], blank[1], lines, sheet.labels.common)
+    return replace(sheet, labels=labels)
+
+
 def _relabelled(sheet: Sheet, rows: Sequence[str] | None, columns: Sequence[str] | None) -> Sheet:
     labels = sheet.labels
-    for name, given in (("rows", rows), ("columns", columns)):
-        if given is None:
-            continue
-        count = len(getattr(labels, name))
-        if len(given) != count:
-            raise ConfigError(f"{len(given)} labels were given for {count} {name}: {list(given)}.")
-        lines = [[text] if text else [] for text in given]
-        labels = replace(labels, rows=lines) if name == "rows" else replace(labels, columns=lines)
+    if rows is not None:
+        labels = replace(labels, rows=[[text] if text else [] for text in rows])
+    if columns is not None:
+        count = len(labels.columns)
+        if len(columns) != count:
+            raise ConfigError(
+                f"{len(columns)} labels were given for {count} columns: {list(columns)}."
+            )
+        labels = replace(labels, columns=[[text] if text else [] for text in columns])
     return replace(sheet, labels=labels)
 
 
