@@ -102,6 +102,19 @@ def test_values_beyond_a_clipped_scale_are_marked(make_map: Any) -> None:
     assert "fixed limits" in bar.label
 
 
+@pytest.mark.parametrize("scale", ["auto", "shared"])
+def test_limits_are_those_of_maps_and_not_of_differences(make_map: Any, scale: str) -> None:
+    one, other = ramp(make_map, 1), ramp(make_map, 3)
+    rows = [[one, other, difference(one, other)]] * 2
+    found = scaling(rows, limits=(0, 0.01), scale=scale)
+    fixed, signed = found.bars
+    assert fixed.scale.limits == (0, 0.01)
+    assert signed.scale.limits == (-2, 2)
+    assert signed.scale.diverging
+    assert "fixed" not in signed.label
+    assert [style.limits for style in found.styles[0]] == [(0, 0.01), (0, 0.01), (-2, 2)]
+
+
 def test_numbers_are_set_as_in_print() -> None:
     assert number("-0.5") == f"{MINUS}0.5"
     assert number("≥ 1.5e-07") == "≥ 1.5\N{MULTIPLICATION SIGN}10⁻⁷"

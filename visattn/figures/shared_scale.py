@@ -70,19 +70,23 @@ class Scaling:
     def of(cls, maps: Maps, design: Design) -> Scaling:
         """Return how the maps are scaled; a map without signal takes part in no scale.
 
+        Limits given by hand are those of the maps: differences of maps, which are other values,
+        keep a scale of their own, symmetric about zero.
+
         Raises `ConfigError` when maps that are to share a scale are drawn on different kinds of
         scale (from minimum to maximum, or symmetric about zero).
         """
         kind = _resolved(maps, design)
-        groups = _groups(maps, kind)
-        styles = [[design.style for _ in row] for row in maps]
+        groups = _groups(maps, kind, design.style.limits is not None)
+        styles = [[_asked(each, design.style) for each in row] for row in maps]
         bars: list[ColourBar] = []
         for key, places in groups.items():
             members = [_map(maps, place) for place in places]
-            style = design.style if kind == "panel" else _common(members, design.style, kind)
+            asked = _asked(members[0], design.style)
+            style = asked if kind == "panel" else _common(members, asked, kind)
             for row, column in places:
                 styles[row][column] = style
-            bars += _bars(members, style, design.style, kind, key)
+            bars += _bars(members, style, asked, kind, key)
         if kind == "panel":
             bars = list({(bar.scale.name, bar.scale.colormap): bar for bar in bars}.values())
         return cls(styles, bars, kind, _statement(kind, bars))
@@ -125,9 +129,15 @@ def is_difference(saliency: SaliencyMap) -> bool:
     return DIFFERENCE in saliency.provenance
 
 
-def _groups(maps: Maps, kind: str) -> dict[Key, list[tuple[int, int]]]:
+def _asked(saliency: SaliencyMap | None, style: Style) -> Style:
+    """Return the style without limits for a difference, whose values are not those of maps."""
+    made = saliency is not None and is_difference(saliency)
+    return replace(style, limits=None) if made else style
+
+
+def _groups(maps: Maps, kind: str, limited: bool) -> dict[Key, list[tuple[int, int]]]:
     keys: dict[str, Callable[[int, int, SaliencyMap], Key]] = {
-        "shared": lambda *_: (),
+        "shared": lambda _, __, each: (is_difference(each),) if limited else (),
         "row": lambda row, *_: (row,),
         "column": lambda _, column, __: (column,),
         "panel": lambda row, column, _: (row, column),
