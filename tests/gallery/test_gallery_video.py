@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -447,6 +450,40 @@ def test_an_interrupted_clip_is_continued(clips: Path, tmp_path: Path) -> None:
     assert (summary.ok, summary.kept) == (3, 2)
     assert {name for batch in engine.batches for name in batch} == {"moving.gif"}
     assert not list(out.rglob(".visattn-*"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from gallery_fakes import FakeEngine, settings
+from visattn.gallery import film, run_gallery
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[4] == "explaining":
+    engine = FakeEngine(crash=lambda names, _: names[0] == "moving.gif" and kill())
+else:
+    engine, film.write_animation = FakeEngine(), kill
+config = settings(Path(sys.argv[2]), Path(sys.argv[3]), methods=["bright"])
+run_gallery(config, progress=False, engine=engine)
+"""
+
+
+@pytest.mark.parametrize(("when", "kept"), [("explaining", 2), ("drawing", 1)])
+def test_a_killed_run_continues(clips: Path, tmp_path: Path, when: str, kept: int) -> None:
+    out, here = tmp_path / "out", str(Path(__file__).parent)
+    command = [sys.executable, "-c", KILLED, here, str(clips), str(out), when]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert len(entries(out)) == kept
+    summary = run(clips, out, style={})
+    assert (summary.ok, summary.kept) == (3, kept)
+    assert not list(out.rglob(".visattn-*"))
+    run(clips, tmp_path / "whole", style={})
+    for path in (tmp_path / "whole" / "overlays").rglob("*.webp"):
+        again = out / path.relative_to(tmp_path / "whole")
+        assert path.read_bytes() == again.read_bytes()
 
 
 def test_broken_clips_and_bugs_are_listed_and_the_others_go_on(clips: Path, tmp_path: Path) -> None:
