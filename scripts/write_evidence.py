@@ -46,8 +46,8 @@ def section(setting: str, lines: Sequence[Line]) -> str:
     order = sorted(by_label, key=lambda label: -mean(by_label[label], "grid_pointing"))
     head = (
         "| method | grid pointing (95 %) | less than auto by (95 %, paired) | pointing "
-        "| insertion | deletion | s / map |\n"
-        "|---|---|---|---|---|---|---|"
+        "| insertion | deletion | s / map | mosaics |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     return "\n".join([head, *(row(label, by_label[label], best) for label in order), ""])
 
@@ -58,6 +58,7 @@ def row(label: str, lines: Sequence[Line], best: Sequence[Line]) -> str:
     less = interval([other[key] - own[key] for key in both])
     cells = [name_of(label), interval(list(own.values())), "auto" if lines is best else less]
     cells += [mean_cell(lines, column) for column in COLUMNS[1:]]
+    cells += [str(len(own))]
     return f"| {' | '.join(cells)} |"
 
 
