@@ -8,16 +8,6 @@ from typing import Any
 
 import numpy as np
 
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @dataclass(eq=False)
 class Explorer:

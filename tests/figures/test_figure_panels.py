@@ -172,7 +172,7 @@ def test_letters_count_the_panels(make_map: Any) -> None:
 LONG = "vit_base_patch16_clip_quickgelu_224.metaclip_2pt5b"
 
 
-@pytest.mark.parametrize("width", ["single", "double", 1.5])
+@pytest.mark.parametrize("width", ["single", "double", 2.0])
 @pytest.mark.parametrize("scale", ["auto", "row", "column", "panel"])
 @pytest.mark.parametrize("letters", [True, False])
 def test_words_never_collide(make_map: Any, width: Any, scale: str, letters: bool) -> None:

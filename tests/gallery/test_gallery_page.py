@@ -20,15 +20,6 @@ from PIL import Image as PillowImage
 from visattn.gallery import export_gallery, run_gallery
 from visattn.gallery.page import embedded, url
 
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = [
     '"><img src=x onerror=alert(1)>.png',
     "<script>alert(1)<b>.png",
@@ -42,19 +33,6 @@ HOSTILE = [
     os.fsdecode(b"latin-\xe9-1.png"),
 ]
 METHODS = ["bright", "dark", "signed", "flat", "classes_only"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from gallery_fakes import FakeEngine, bug, photo, settings
 from PIL import Image as PillowImage
-from test_gallery_page import browser, opened  # noqa: F401  a fixture
+from test_gallery_page import opened
 from typer.testing import CliRunner
 
 from visattn.cli.app import build
@@ -575,7 +575,7 @@ def test_render_leaves_clips_that_are_gone(clips: Path, tmp_path: Path) -> None:
     assert done.drawn == 2
 
 
-def test_the_page_shows_clips(clips: Path, tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_the_page_shows_clips(clips: Path, tmp_path: Path, browser: Any) -> None:
     run(clips, tmp_path / "out", methods=["bright", "dark"], style={})
     page = opened(browser, tmp_path / "out" / "index.html")
     assert "1 photo" in page.locator("#facts").text_content()
