@@ -104,3 +104,22 @@ def test_errors_name_the_value_and_the_repair() -> None:
 
 def test_reference_models_are_listed() -> None:
     assert set(visattn.list_models("reference:*")) == {f"reference:{name}" for name in REFERENCE}
+
+
+def test_the_gated_branch_of_the_last_block_does_not_know_where_the_evidence_is() -> None:
+    """Why `gate_weighted` beats no control on this network: a fact, and no fault of its formula."""
+    model = visattn.load_model("reference:cbam")
+    on, off = [], []
+    for scene in PlantedEvidence().scenes(12):
+        image, label = scene.image, scene.label
+        (gated,) = visattn.explain(model, image, method="gate_weighted", target=label)
+        (same,) = visattn.explain(
+            model, image, method="hirescam", target=label, layer="layer4.0.se"
+        )
+        assert np.array_equal(gated.grid, same.grid)
+        covered = scene.evidence().reshape(12, 8, 12, 8).mean(axis=(1, 3)) > 0.5
+        if covered.any():
+            on.append(gated.grid[covered].mean())
+            off.append(gated.grid[~covered].mean())
+    assert len(on) >= 8
+    assert np.mean(on) < 1.1 * np.mean(off)
