@@ -192,18 +192,23 @@ def test_a_folder_that_is_no_gallery_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many maps be drawn, and then stop as a user does."""
+    drawn: list[Any] = []
+
+    def cut(*arguments: Any) -> None:
+        if len(drawn) == count:
+            raise KeyboardInterrupt
+        drawn.append(arguments)
+        drawing.draw_pictures(*arguments)
+
+    monkeypatch.setattr(render, "draw_pictures", cut)
+
+
 def test_a_drawing_that_was_cut_off_is_completed_before_the_gallery_goes_on(
     gallery: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, drawn = drawing.draw_pictures, []
-
-    def cut(*arguments: Any) -> None:
-        if len(drawn) == 4:
-            raise KeyboardInterrupt
-        drawn.append(arguments)
-        real(*arguments)
-
-    monkeypatch.setattr(render, "draw_pictures", cut)
+    interrupt_after(4, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         render_gallery(gallery, {"colormap": "inferno"}, workers=1)
     monkeypatch.undo()
@@ -219,15 +224,7 @@ def test_a_drawing_that_was_cut_off_is_completed_before_the_gallery_goes_on(
 def test_what_was_cut_off_stays_known_until_it_is_drawn(
     gallery: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, drawn = drawing.draw_pictures, []
-
-    def cut(*arguments: Any) -> None:
-        if len(drawn) == 2:
-            raise KeyboardInterrupt
-        drawn.append(arguments)
-        real(*arguments)
-
-    monkeypatch.setattr(render, "draw_pictures", cut)
+    interrupt_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         render_gallery(gallery, {"colormap": "inferno"}, methods=["signed"], workers=1)
     monkeypatch.undo()

@@ -31,7 +31,6 @@ from visattn.saliency import SaliencyMap
 
 FADED = 0.45
 LARGEST = 1600
-FRAME = 0.6
 
 
 @dataclass(frozen=True)
