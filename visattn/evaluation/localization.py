@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from visattn.errors import ConfigError
+from visattn.evaluation.measured import Measured
 from visattn.saliency import SaliencyMap
 
 Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A value and what a map that knows nothing has.
-
-    Attributes:
-        value: of the map, in 0..1.
-        chance: of an even map, or of a random order.
-    """
-
-    value: float
-    chance: float
 
 
 def energy_pointing(found: SaliencyMap, mask: Mask) -> Measured:

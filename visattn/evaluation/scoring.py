@@ -8,12 +8,8 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from visattn.evaluation.localization import (
-    Measured,
-    energy_pointing,
-    pointing_game,
-    rank_accuracy,
-)
+from visattn.evaluation.localization import energy_pointing, pointing_game, rank_accuracy
+from visattn.evaluation.measured import Measured
 from visattn.evaluation.scene import Scene
 from visattn.explanation import automatic_method, explain
 from visattn.methods import get_method

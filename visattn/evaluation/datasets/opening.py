@@ -1,0 +1,35 @@
+"""Opening: from ``name:place?options`` to a data set."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from visattn.errors import ConfigError
+from visattn.evaluation.datasets.dataset import Dataset
+from visattn.evaluation.datasets.registry import DATASETS
+from visattn.evaluation.spec import parsed
+
+SOURCE = "source"
+
+
+def open_dataset(text: str) -> Dataset:
+    """Return the data set of a spec.
+
+    ``name:place`` for one that lies somewhere (``coco:instances.json``), ``name`` alone for one
+    that is generated; options follow after ``?``: ``planted?objects=2,difficulty=hard``,
+    ``mosaics:photos?side=3``. A folder alone is ``images:folder``. Raises `ConfigError`.
+    """
+    before, _, options = text.partition("?")
+    name, _, place = before.partition(":")
+    if name not in DATASETS.names() and Path(before).is_dir():
+        name, place = "images", before
+    kind, given = DATASETS.get(name), parsed(f"{name}:{options}")[1]
+    takes = any(each.name == SOURCE for each in fields(kind))
+    if takes and not place:
+        raise ConfigError(f"{text!r}: say where it is, {name}:PATH.")
+    if place and not takes:
+        raise ConfigError(f"{text!r}: {name} is generated and lies nowhere; options follow '?'.")
+    source: dict[str, Any] = {SOURCE: Path(place)} if takes else {}
+    return kind.create(name, {**source, **given})
