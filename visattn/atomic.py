@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +46,27 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path`` at once."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that appends text to a file and returns when it is on disk.
+
+    Where the disk is full it raises OSError and leaves no part of the text behind.
+    """
+    with path.open("ab", buffering=0) as file:
+
+        def append(text: str) -> None:
+            data, end = text.encode("utf-8"), file.seek(0, os.SEEK_END)
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+
+        yield append
 
 
 def _umask() -> int:

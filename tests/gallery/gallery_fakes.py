@@ -5,6 +5,7 @@ Run as a script, it makes a gallery, says each step on its standard output and w
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ def no_weights() -> ModelError:
 
 def talk(photos: str, out: str) -> None:
     """Say every step that a kill may fall upon, and take it when a line comes in."""
-    from visattn.gallery import drawing, manifest, page, pipeline, run
+    from visattn.gallery import drawing, page, pipeline, run
 
     turn = Lock()
 
@@ -190,7 +191,7 @@ def talk(photos: str, out: str) -> None:
     pipeline.draw_map = spoken("map", drawing.draw_map)
     pipeline.draw_photo = spoken("photo", drawing.draw_photo)
     run.write_page = spoken("page", page.write_page)
-    manifest.os = SimpleNamespace(fsync=spoken("line", manifest.os.fsync))
+    os.fsync = spoken("line", os.fsync)
     models = ["fake", "headless"]
     methods = ["bright", "signed", "classes_only"]
     config = settings(Path(photos), Path(out), models=models, methods=methods, batch_size=2)

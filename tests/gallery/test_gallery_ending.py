@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from visattn.gallery import (
     Manifest,
     Summary,
     UnfinishedError,
-    manifest,
     run,
     run_gallery,
     run_on_terminal,
@@ -63,7 +63,7 @@ def test_a_full_disk_is_one_error_and_the_run_continues(
     photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(manifest.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         patch.setattr(run, "write_page", partial(full, "page"))
         with pytest.raises(UnfinishedError, match=r"No space left on device\. Run again"):
             begin(photos, out)
@@ -93,7 +93,7 @@ def test_a_line_that_does_not_fit_leaves_nothing(
     with kept.opened() as append:
         append(entries[0])
         with monkeypatch.context() as patch:
-            patch.setattr(manifest.os, "fsync", full)
+            patch.setattr(os, "fsync", full)
             with pytest.raises(OSError, match="No space"):
                 append(entries[1])
         append(entries[2])

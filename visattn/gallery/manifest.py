@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from visattn.atomic import write_text
+from visattn.atomic import appending, write_text
 from visattn.errors import ConfigError
 
 OK, FAILED, UNSUPPORTED = STATUSES = ("ok", "failed", "unsupported")
@@ -139,16 +137,5 @@ class Manifest:
 
         Where the disk is full it raises OSError and leaves no part of the line behind.
         """
-        with self.path.open("ab", buffering=0) as file:
-
-            def append(entry: Entry) -> None:
-                line, end = entry.line().encode("utf-8"), file.seek(0, 2)
-                try:
-                    if file.write(line) != len(line):
-                        raise OSError(errno.ENOSPC, "No space left on device")
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(end)
-                    raise
-
-            yield append
+        with appending(self.path) as append:
+            yield lambda entry: append(entry.line())
