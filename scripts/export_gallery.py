@@ -31,11 +31,17 @@ def parser() -> argparse.ArgumentParser:
         *("--option", "-O"), action="append", metavar="O=V", help="option of methods that have it"
     )
     made.add_argument("--style", "-S", action="append", metavar="S=V", help="style option")
+    made.add_argument(
+        "--weights", action="append", metavar="W", help="pretrained, random or a checkpoint"
+    )
     made.add_argument("--image-size", metavar="SIZE", help="448 or 384x512, of models without own")
     made.add_argument("--batch-size", type=int, metavar="N", help="photos per pass (8)")
     made.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (auto)")
     made.add_argument("--workers", type=int, metavar="N", help="threads that decode and draw")
     made.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
+    made.add_argument("--fps", type=float, metavar="F", help="frames per second of clips (4)")
+    made.add_argument("--smoothing", type=float, metavar="S", help="seconds, of clips' maps (0)")
+    made.add_argument("--max-frames", type=int, metavar="N", help="most frames of a clip (240)")
     made.add_argument("--overwrite", action="store_true", help="compute everything again")
     return made
 
@@ -52,9 +58,13 @@ def configured(flags: argparse.Namespace) -> GalleryConfig:
         device=flags.device,
         workers=flags.workers,
         limit=flags.limit,
+        fps=flags.fps,
+        smoothing=flags.smoothing,
+        max_frames=flags.max_frames,
         overwrite=flags.overwrite,
         options=options_of(flags.option or []),
         style=options_of(flags.style or []),
+        weights=flags.weights or (),
         image_size=size_of(flags.image_size),
     )
 

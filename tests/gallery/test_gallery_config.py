@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from visattn.errors import ConfigError
-from visattn.gallery import load_config, resolve_config
+from visattn.gallery import MethodConfig, load_config, resolve_config
 from visattn.methods import get_method
 from visattn.overlay.colormap import DIVERGING, SEQUENTIAL
 
@@ -207,3 +207,30 @@ def test_an_option_that_no_chosen_method_has_is_refused() -> None:
         resolve_config("photos", "out", ["a"], ["center", "rollout"], options={"start_layr": 3})
     with pytest.raises(ConfigError, match="rolout"):
         resolve_config("photos", "out", ["a"], ["rolout"], options={"start_layer": 3})
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [
+        (["random"], [None, None]),
+        (["pretrained", "b.pth"], ["pretrained", "b.pth"]),
+        ((), ["pretrained", None]),
+    ],
+)
+def test_weights_are_for_all_models_or_one_for_each(
+    tmp_path: Path, weights: list[str], found: list[str | None]
+) -> None:
+    config = resolve_config(config_path=write(tmp_path, FULL), weights=weights)
+    assert [model.weights for model in config.models] == found
+    assert [model.name for model in config.models] == ["one", "two"]
+    assert config.methods_of(config.models[1]) == (MethodConfig(name="gae"),)
+
+
+def test_random_weights_are_no_file(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, FULL.replace("weights: null", "weights: random")))
+    assert config.models[1].weights is None
+
+
+def test_a_wrong_number_of_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3 --weights were given for 2 --model"):
+        resolve_config(config_path=write(tmp_path, FULL), weights=["a", "b", "c"])

@@ -141,6 +141,15 @@ def test_the_script_with_every_flag(photos: Path, out: Path, tmp_path: Path) -> 
     assert fresh.stdout.startswith("4 maps\n")
 
 
+def test_random_weights_and_clips_from_the_command_line(photos: Path, out: Path) -> None:
+    flags = ["--model", "test_vit", "--weights", "random", "--method", "center", "--limit", 1]
+    done = script(photos, *flags, "--fps", 2, "--smoothing", 0.5, "--max-frames", 9, "--out", out)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((out / "run.json").read_text())
+    assert record["models"]["test_vit"]["settings"]["weights"] is None
+    assert record["clips"] == {"fps": 2.0, "smoothing": 0.5, "max_frames": 9}
+
+
 def test_the_script_tells_failures_from_wrong_commands(photos: Path, out: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"bad")
     path = photos.parent / "small.yaml"

@@ -421,6 +421,19 @@ def test_two_maps_are_compared_under_a_line(browser: Any, gallery: Path) -> None
     page.close()
 
 
+def test_a_map_without_signal_is_compared_without_colours(browser: Any, tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "ant.png")
+    config = settings(tmp_path / "in", tmp_path / "out", methods=["bright", "flat"])
+    run_gallery(config, progress=False, engine=FakeEngine())
+    page = opened(browser, tmp_path / "out" / "index.html")
+    page.locator(".tile").first.click()
+    page.locator("#other").select_option("flat of fake")
+    assert "flat of fake has no signal: " in page.locator("#other-legend").inner_text()
+    assert page.locator("#other-legend .legend").count() == 0
+    assert page.seen == []
+    page.close()
+
+
 def test_blinking_shows_one_and_then_the_other(page: Any) -> None:
     from playwright.sync_api import expect
 

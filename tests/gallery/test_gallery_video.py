@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from visattn.cli.app import build
 from visattn.errors import ConfigError, ImageError
-from visattn.gallery import SaliencyClip, Summary, clip_drawing, film, run_gallery
+from visattn.gallery import SaliencyClip, Summary, clip_drawing, film, progress, render, run_gallery
 from visattn.gallery.export import export_gallery
 from visattn.gallery.frames import Footage, is_clip
 from visattn.gallery.render import render_gallery
@@ -230,6 +230,55 @@ def turned(path: Path) -> Path:
     return path
 
 
+def test_frames_that_change_their_size_are_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    """Maps of two geometries cannot be one clip."""
+    path = animation(tmp_path / "in" / "a.gif", [picture(0), picture(1)])
+    wide = Image(picture(2, HEIGHT, WIDTH + 8), path, "0" * 64)
+    first = Image(picture(0), path, "0" * 64)
+    shots = [(0.0, lambda: first), (0.25, lambda: wide), (0.5, lambda: wide)]
+    monkeypatch.setattr(Footage, "_animation", lambda _: iter(shots))
+    with pytest.raises(ImageError, match=r"a frame of .*104.* follows one of .*96"):
+        list(footage(path).frames())
+    summary = run(tmp_path / "in", tmp_path / "out")
+    assert (summary.ok, summary.failed) == (0, 1)
+    assert summary.failure_lines()[0].startswith("failed (1 clip): ")
+
+
+def varied(path: Path, stamps: Sequence[float]) -> Path:
+    """Write a WebM film whose frames begin at ``stamps`` seconds, by moving those of an even one.
+
+    In WebM every block has its time, in milliseconds from its cluster's.
+    """
+    film_of(path, [picture(place) for place in range(len(stamps))], fps=10.0)
+    data, moved = bytearray(path.read_bytes()), 0
+    for place in range(len(data) - 6):
+        # SimpleBlock: 0xA3, size of several bytes, track 1 (0x81), time (int16), flags.
+        for size in (1, 2, 3, 4, 8):
+            at = place + 1 + size
+            if data[place] == 0xA3 and data[at : at + 1] == b"\x81" and moved < len(stamps):
+                then = int.from_bytes(data[at + 1 : at + 3], "big", signed=True)
+                if then == round(100 * moved) and data[at + 3] & 0x7F == 0:
+                    data[at + 1 : at + 3] = round(1000 * stamps[moved]).to_bytes(2, "big")
+                    moved += 1
+                    break
+    assert moved == len(stamps)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_film_of_variable_rate_keeps_its_time(tmp_path: Path) -> None:
+    """The frame at 0.2 s stays for a second: it is seen at every time until then."""
+    path = varied(tmp_path / "in" / "slow.webm", [0, 0.1, 0.2, 1.2, 1.3])
+    found = list(footage(path, fps=5.0).frames())
+    assert [frame.time for frame in found] == pytest.approx([0.2 * each for each in range(7)])
+    wanted = [0, 2, 2, 2, 2, 2, 3]
+    for frame, place in zip(found, wanted, strict=True):
+        distances = [
+            np.abs(frame.image.pixels.astype(int) - picture(other)).mean() for other in range(5)
+        ]
+        assert int(np.argmin(distances)) == place
+
+
 def test_a_film_is_shown_upright(tmp_path: Path) -> None:
     path = turned(film_of(tmp_path / "a.mp4", [picture(place) for place in range(8)]))
     first, *_ = footage(path).frames()
@@ -341,6 +390,7 @@ def test_smoothing_against_the_formula() -> None:
                 wanted = total / weight if alive[i] else float(grids[i, row, col])
                 assert found[i, row, col] == pytest.approx(wanted, abs=1e-6)
     assert np.array_equal(smoothed(grids, times, 0.0, alive), grids)
+    assert np.array_equal(smoothed(grids, times, 0.4, np.zeros(7, bool)), grids)
     constant = np.ones_like(grids)
     assert smoothed(constant, times, 2.0, alive) == pytest.approx(constant)
 
@@ -358,6 +408,14 @@ def test_maps_are_stored_raw_and_drawn_smoothed(clips: Path, tmp_path: Path) -> 
     assert np.array_equal([each.grid for each in smooth.maps(smooth=False)], raw.grids)
     line = entries(tmp_path / "smooth")["moving.gif", "bright"]
     assert line["statistics"]["scale"] == pytest.approx([wanted.min(), wanted.max()])
+
+
+def test_a_clip_without_any_signal_is_drawn_with_smoothing_too(clips: Path, tmp_path: Path) -> None:
+    summary = run(clips, tmp_path / "out", methods=["flat"], smoothing=0.5)
+    assert (summary.ok, summary.failed) == (3, 0)
+    line = entries(tmp_path / "out")["moving.gif", "flat"]
+    assert line["statistics"]["no_signal"]
+    assert len(read_film(tmp_path / "out" / line["overlay"])[0]) == 8
 
 
 def test_a_stored_clip_comes_back_and_is_no_map_of_a_photo(clips: Path, tmp_path: Path) -> None:
@@ -565,6 +623,90 @@ def test_render_draws_clips_again(clips: Path, tmp_path: Path) -> None:
     assert len(scales) == 1
 
 
+def test_render_changes_the_smoothing_of_all_clips(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clips, out, methods=["bright", "dark"])
+    before = read_film(out / "overlays/moving.gif/fake.bright.mp4")[0]
+    done = render_gallery(out, smoothing=0.5)
+    assert (done.drawn, done.failures) == (6, {})
+    clip = SaliencyClip.load(out / "maps/moving.gif/fake.bright.npz")
+    assert clip.smoothing == 0.5
+    after = read_film(out / "overlays/moving.gif/fake.bright.mp4")[0]
+    assert np.abs(after[0].astype(int) - before[0]).max() > 20
+    run(clips, tmp_path / "smooth", methods=["bright", "dark"], smoothing=0.5)
+    wanted = read_film(tmp_path / "smooth" / "overlays/moving.gif/fake.bright.mp4")[0]
+    assert all(np.array_equal(*pair) for pair in zip(after, wanted, strict=True))
+    assert run(clips, out, methods=["bright", "dark"], smoothing=0.5).kept == 6
+    with pytest.raises(ConfigError, match=r"smoothing: was 0\.5, is now 0\.0"):
+        run(clips, out, methods=["bright", "dark"])
+
+
+def test_a_shared_scale_follows_the_smoothing(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clips, out, smoothing=2.0)
+    render_gallery(out, scale="shared")
+    narrow = entries(out)["moving.gif", "bright"]["statistics"]["scale"]
+    render_gallery(out, smoothing=0)
+    wide = entries(out)["moving.gif", "bright"]["statistics"]["scale"]
+    assert wide[1] > narrow[1]
+    line = entries(out)["moving.gif", "bright"]["statistics"]
+    assert line["maximum"] <= wide[1]
+
+
+def test_a_drawing_with_other_smoothing_that_was_cut_off_is_completed(
+    clips: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    out, real = tmp_path / "out", render.redraw_clip
+    run(clips, out)
+
+    def stopping(studio: Any, entry: Any, *others: Any) -> Any:
+        if entry.image == "moving.gif":
+            raise KeyboardInterrupt
+        return real(studio, entry, *others)
+
+    monkeypatch.setattr(render, "redraw_clip", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        render_gallery(out, smoothing=0.5)
+    monkeypatch.setattr(render, "redraw_clip", real)
+    render_gallery(out)
+    paths = [line["map"] for (image, _), line in entries(out).items() if image != "ant.png"]
+    assert [SaliencyClip.load(out / path).smoothing for path in paths] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"smoothing": -1.0}, "0 or more, not -1"),
+        ({"smoothing": float("nan")}, "0 or more, not nan"),
+        ({"smoothing": 1.0, "methods": ["bright"]}, "leave --model and --method out"),
+    ],
+)
+def test_wrong_smoothing_is_refused(
+    clips: Path, tmp_path: Path, given: dict[str, Any], words: str
+) -> None:
+    run(clips, tmp_path / "out", methods=["bright", "dark"])
+    with pytest.raises(ConfigError, match=words):
+        render_gallery(tmp_path / "out", **given)
+
+
+def test_a_gallery_of_photos_has_nothing_to_smooth(clips: Path, tmp_path: Path) -> None:
+    run(clips, tmp_path / "out", limit=1)
+    with pytest.raises(ConfigError, match="this gallery has none"):
+        render_gallery(tmp_path / "out", smoothing=1.0)
+
+
+def test_it_is_told_how_far_a_clip_is(clips: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress.Meter, "frames", lambda _, words: told.append(words))
+    run(clips, tmp_path / "out", batch_size=3)
+    about = [words for words in told if not words.startswith("moving.mp4")]
+    assert [words for words in about if words] == [
+        *(f"moving.gif: {count} frames explained" for count in (3, 6, 8)),
+        "moving.gif: 8 of 8 frames drawn",
+    ]
+    assert told[-1] == ""
+
+
 def test_render_leaves_clips_that_are_gone(clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(clips, out)
@@ -600,6 +742,26 @@ def test_the_page_shows_clips(clips: Path, tmp_path: Path, browser: Any) -> None
     ]
     page.locator("#other").select_option("dark of fake")
     assert page.locator("#stage img.moving").count() == 2
+    assert page.seen == []
+    page.close()
+
+
+def test_clips_stand_still_where_less_motion_is_wanted(
+    clips: Path, tmp_path: Path, browser: Any
+) -> None:
+    run(clips, tmp_path / "out", style={})
+    page = opened(browser, tmp_path / "out" / "index.html", reduced_motion="reduce")
+    card = page.locator(".card", has=page.get_by_role("heading", name="moving.gif", exact=True))
+    tile = card.locator(".tile canvas.moving")
+    tile.wait_for()
+    assert card.locator(".tile img.moving").count() == 0
+    assert tile.get_attribute("aria-label").startswith("First frame of: Moving heat of bright")
+    assert tile.evaluate("node => [node.width, node.height]") == [96, 64]
+    card.locator(".tile").first.click()
+    page.locator("#stage canvas.moving").wait_for()
+    page.get_by_role("button", name="Play").click()
+    assert page.locator("#stage img.moving").count() == 1
+    assert page.locator("#stage .play").count() == 0
     assert page.seen == []
     page.close()
 

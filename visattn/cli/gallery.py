@@ -39,6 +39,13 @@ Options = Annotated[
 StyleOptions = Annotated[
     list[str] | None, typer.Option("--style", "-S", help="Style option, e.g. colormap=inferno.")
 ]
+WeightsList = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="pretrained, random or the path of a checkpoint (.safetensors, .pth): one for all "
+        "models, or repeated, one for each."
+    ),
+]
 Side = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="Input size of models without their own: 448 or 384x512."),
@@ -67,6 +74,7 @@ def command(
     target: TargetText = None,
     option: Options = None,
     style: StyleOptions = None,
+    weights: WeightsList = None,
     image_size: Side = None,
     batch_size: BatchSize = None,
     device: DeviceName = None,
@@ -102,6 +110,7 @@ def command(
         overwrite=overwrite,
         options=options_of(option or []),
         style=options_of(style or []),
+        weights=weights or (),
         image_size=size_of(image_size),
     )
     raise typer.Exit(run_on_terminal(configure))

@@ -33,6 +33,13 @@ def command(
             "map has its own; default: as it was drawn."
         ),
     ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Average the maps of clips over time, 0 for not; default: as they were drawn.",
+        ),
+    ] = None,
     photos: Annotated[
         Path | None,
         typer.Option(help="Folder of the original photos, where it has moved since."),
@@ -52,6 +59,7 @@ def command(
         models=model,
         methods=method,
         scale=scale,
+        smoothing=smoothing,
         photos=photos,
         workers=workers,
     )

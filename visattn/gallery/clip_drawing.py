@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -41,16 +41,23 @@ class Drawn(NamedTuple):
     tile: Picture
 
 
-def draw_clip(
-    store: Store,
-    key: Key,
-    clip: SaliencyClip,
-    footage: Footage,
-    style: Style,
-    side: int,
-    pool: ThreadPoolExecutor,
-) -> Entry:
+@dataclass(frozen=True)
+class Studio:
+    """Where a clip is drawn: its files, its frames of at most ``side`` pixels, and the threads.
+
+    ``tell`` is told in words how many frames are drawn.
+    """
+
+    store: Store
+    footage: Footage
+    side: int
+    pool: ThreadPoolExecutor
+    tell: Callable[[str], None] = lambda _: None
+
+
+def draw_clip(studio: Studio, key: Key, clip: SaliencyClip, style: Style) -> Entry:
     """Write maps, film and animated pictures; return their manifest entry (``seconds`` left 0)."""
+    store, footage = studio.store, studio.footage
     clip.save(store.root / store.map(key))
     size = clip.geometry.original
     entry = Entry(
@@ -66,30 +73,22 @@ def draw_clip(
         fps=clip.fps,
         preview=store.preview(key),
     )
-    return redraw_clip(store, entry, clip, footage, style, side, pool)
+    return redraw_clip(studio, entry, clip, style)
 
 
-def redraw_clip(
-    store: Store,
-    entry: Entry,
-    clip: SaliencyClip,
-    footage: Footage,
-    style: Style,
-    side: int,
-    pool: ThreadPoolExecutor,
-) -> Entry:
+def redraw_clip(studio: Studio, entry: Entry, clip: SaliencyClip, style: Style) -> Entry:
     """Write film and animated pictures of stored maps; return the entry as they are drawn now.
 
-    Frames of at most ``side`` pixels. All have one scale of raw values: the lowest low and highest
+    All frames have one scale of raw values: the lowest low and highest
     high of the maps after smoothing, unless ``style`` fixes it. Raises `ImageError` where the clip
     shows other frames than the maps belong to. Animated pictures are bounded by `PREVIEW_SIDE`,
     `TILE_SIDE` and `PREVIEW_FRAMES`; a film that cannot be written is a warning.
     """
     maps, shared = on_one_scale(clip.maps(), style)
-    size = fit(clip.geometry.original, side)
+    size = fit(clip.geometry.original, studio.side)
     scale = scale_of(clip, maps, shared, style)
-    canvas = _Canvas(clip, maps, shared, scale, size, footage.path.name)
-    overlay, remarks = _write(store, entry.key, canvas, footage, pool)
+    canvas = _Canvas(clip, maps, shared, scale, size, studio.footage.path.name)
+    overlay, remarks = _write(studio, entry.key, canvas)
     return replace(
         entry,
         overlay=overlay,
@@ -125,13 +124,12 @@ def scale_of(clip: SaliencyClip, maps: Sequence[SaliencyMap], shared: Style, sty
     return replace(scale, name=f"{name} over all frames")
 
 
-def _write(
-    store: Store, key: Key, canvas: _Canvas, footage: Footage, pool: ThreadPoolExecutor
-) -> tuple[str, list[str]]:
+def _write(studio: Studio, key: Key, canvas: _Canvas) -> tuple[str, list[str]]:
     """Write the three files of a clip; return the path of the overlay, and remarks."""
+    store, footage = studio.store, studio.footage
     previews: list[Picture] = []
     tiles: list[Picture] = []
-    pictures = _kept(canvas.pictures(footage, pool), previews, tiles)
+    pictures = _kept(canvas.pictures(studio), previews, tiles)
     overlay, remarks = store.film(key), []
     try:
         name = film.codec()
@@ -186,11 +184,13 @@ class _Canvas:
         self.film_size = film.even(self.stacked)
         self.bare = replace(self.style, caption=False, colorbar=False)
 
-    def pictures(self, footage: Footage, pool: ThreadPoolExecutor) -> Iterator[Drawn]:
+    def pictures(self, studio: Studio) -> Iterator[Drawn]:
         """Yield every frame drawn; at most `AT_ONCE` are in memory."""
-        pairs = self._pairs(footage)
+        pairs, count = self._pairs(studio.footage), 0
         while some := list(islice(pairs, AT_ONCE)):
-            yield from pool.map(self._drawn, some)
+            yield from studio.pool.map(self._drawn, some)
+            count += len(some)
+            studio.tell(f"{self.name}: {count} of {len(self.maps)} frames drawn")
 
     def _pairs(self, footage: Footage) -> Iterator[tuple[SaliencyMap, Frame]]:
         count = 0

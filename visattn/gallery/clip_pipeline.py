@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visattn.errors import UnsupportedMethodError, VisattnError
-from visattn.gallery.clip_drawing import draw_clip
+from visattn.gallery.clip_drawing import Studio, draw_clip
 from visattn.gallery.config import MethodConfig, ModelConfig
 from visattn.gallery.drawing import draw_photo
 from visattn.gallery.engine import LoadedModel
@@ -74,6 +74,7 @@ class ClipPipeline:
         for method in batch.methods:
             key = (batch.images[0], settings.name, method.name)
             self.pipeline.note(self._entry(key, explained, seconds))
+        self.pipeline.frames("")
 
     def _explain(self, settings: ModelConfig, model: LoadedModel, batch: Batch) -> Explained:
         (name,), config = batch.images, self.pipeline.config
@@ -117,13 +118,16 @@ class ClipPipeline:
         """Return by method the maps of all frames, or the error of the first that has none."""
         found: dict[str, list[SaliencyMap] | Exception] = {each.name: [] for each in methods}
         left = list(methods)
+        count = 0
         for frames in self._batches(footage):
+            count += len(frames)
             prepared = self._prepared(model, frames)
             answers = self.pipeline.explain(model, prepared, left, target)
             for frame, outcomes in zip(frames, answers, strict=True):
                 for method, outcome in zip(left, outcomes, strict=True):
                     found[method.name] = _longer(found[method.name], outcome, frame)
             left = [each for each in left if isinstance(found[each.name], list)]
+            self.pipeline.frames(f"{footage.path.name}: {count} frames explained")
             if not left:
                 break
         return found
@@ -157,7 +161,8 @@ class ClipPipeline:
             remarks=(*(aim.remarks if chosen else ()), *footage.remarks),
         )
         style, side = pipeline.styles[key[1:]], pipeline.config.overlay_size
-        return draw_clip(pipeline.store, key, clip, footage, style, side, pipeline.pool)
+        studio = Studio(pipeline.store, footage, side, pipeline.pool, pipeline.frames)
+        return draw_clip(studio, key, clip, style)
 
 
 def _longer(

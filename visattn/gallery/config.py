@@ -27,6 +27,10 @@ def _target(value: Any) -> Any:
     raise ValueError("a class index, a label, 'top1' to 'top5' or 'embedding'")
 
 
+def _weights(value: Any) -> Any:
+    return None if value == "random" else value
+
+
 def _image_size(value: Any) -> Any:
     sides = [value] if isinstance(value, int) else value
     if value is None:
@@ -56,6 +60,7 @@ def _named(value: Any) -> Any:
 
 
 Target = Annotated[int | str | None, BeforeValidator(_target)]
+Weights = Annotated[StrictStr | None, BeforeValidator(_weights)]
 ImageSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_image_size)]
 Labels = Annotated[tuple[str, ...] | str | None, BeforeValidator(_labels)]
 
@@ -91,10 +96,14 @@ Methods = Annotated[tuple[MethodConfig, ...], BeforeValidator(_listed)]
 
 
 class ModelConfig(Part):
-    """One model: a name alone, or a mapping; what is left out comes from the whole gallery."""
+    """One model: a name alone, or a mapping; what is left out comes from the whole gallery.
+
+    ``weights``: ``pretrained``, ``random`` (or null), drawn from the gallery's seed, or the path of
+    a checkpoint.
+    """
 
     name: StrictStr
-    weights: StrictStr | None = "pretrained"
+    weights: Weights = "pretrained"
     image_size: ImageSize = None
     target: Target = None
     labels: Labels = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from visattn.errors import ConfigError, UnsupportedMethodError, suggestion
-from visattn.gallery.config import GalleryConfig, MethodConfig
+from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
 
 
 def with_options(config: GalleryConfig, options: Mapping[str, Any]) -> GalleryConfig:
@@ -37,6 +37,26 @@ def with_style(config: GalleryConfig, style: Mapping[str, Any]) -> GalleryConfig
         return method.model_copy(update={"style": own})
 
     return _changed(config, change).model_copy(update={"style": {**config.style, **style}})
+
+
+def with_weights(config: GalleryConfig, weights: Sequence[str]) -> GalleryConfig:
+    """Return the config with these weights: one for all models, or one for each in their order.
+
+    They go before those of the config. Raises `ConfigError` for another number of them.
+    """
+    names = [model.name for model in config.models]
+    if len(weights) not in (1, len(names)):
+        raise ConfigError(
+            f"{len(weights)} --weights were given for {len(names)} --model: give one for all "
+            "models, or one for each. Two checkpoints of one model need two galleries; "
+            "'visattn figure' compares them in one figure."
+        )
+    each = weights if len(weights) > 1 else [*weights] * len(names)
+    models = tuple(
+        ModelConfig.model_validate({**model.model_dump(), "weights": own})
+        for model, own in zip(config.models, each, strict=True)
+    )
+    return config.model_copy(update={"models": models})
 
 
 def with_image_size(config: GalleryConfig, size: int | tuple[int, int]) -> GalleryConfig:

@@ -9,7 +9,9 @@ function stack(photo, map, large) {
   const lazy = large ? {} : { loading: "lazy", decoding: "async" };
   if (map && map.status === "ok" && map.preview) {
     const words = `Moving heat of ${map.method}, ${map.model}, over ${photo.name}`;
-    box.append(el("img", { class: "moving", src: large ? map.preview : map.tile, alt: words, ...lazy }));
+    const moving = el("img", { class: "moving", src: large ? map.preview : map.tile, alt: words, ...lazy });
+    box.append(moving);
+    if (STILL.matches) keepStill(moving, words, large);
     if (map.statistics.no_signal) box.append(el("span", { class: "badge" }, "no signal"));
     else if (!large) box.append(el("span", { class: "badge" }, "clip"));
     return box;
@@ -23,6 +25,26 @@ function stack(photo, map, large) {
   if (statistics.no_signal) box.append(el("span", { class: "badge" }, "no signal"));
   else box.append(el("img", { class: "heat", src: map.heat, alt: `Heat of ${map.method}, ${map.model}`, ...lazy }));
   return box;
+}
+
+// Who asked their system for less motion sees the first frame, and starts a clip by a button.
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+
+function keepStill(moving, words, large) {
+  moving.addEventListener("load", () => {
+    const still = el("canvas", {
+      class: "moving", role: "img", "aria-label": `First frame of: ${words}`,
+      width: String(moving.naturalWidth), height: String(moving.naturalHeight),
+    });
+    still.getContext("2d").drawImage(moving, 0, 0);
+    moving.replaceWith(still);
+    if (!large) return;
+    const play = el("button", { type: "button", class: "play", on: { click: () => {
+      still.replaceWith(moving);
+      play.remove();
+    } } }, "Play");
+    still.after(play);
+  }, { once: true });
 }
 
 // What the model did not see is grey: the photo once in grey, and once cut to what was seen.

@@ -17,7 +17,10 @@ function drawComparison(photo, map) {
   $("other").value = other ? titled(other) : "";
   $("compare-tools").hidden = !other;
   if (!other) return stopBlinking();
-  $("other-legend").replaceChildren(el("p", {}, `Colours of ${titled(other)}:`), legend(other.statistics));
+  const silent = other.statistics.no_signal;
+  $("other-legend").replaceChildren(...(silent
+    ? [el("p", {}, `${titled(other)} has no signal: ${silent}.`)]
+    : [el("p", {}, `Colours of ${titled(other)}:`), legend(other.statistics)]));
   const above = stack(photo, other, true);
   above.classList.add("above");
   const name = map.model === other.model ? methodOf : titled;

@@ -80,7 +80,7 @@ function legend(s) {
   const [low, high] = s.scale;
   const colours = data.colormaps[s.colormap];
   // As in the heat: paint is as thick as the value is far from the unpainted end or middle.
-  const diverging = s.normalization.startsWith("symmetric") || low === -high;
+  const diverging = s.normalization.startsWith("symmetric") || (low === -high && low < high);
   const stops = colours.map((colour, index) => {
     const place = index / (colours.length - 1);
     const alpha = Math.round(255 * (diverging ? Math.abs(2 * place - 1) : place));

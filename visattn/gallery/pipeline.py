@@ -42,6 +42,7 @@ class Pipeline:
         styles: how overlays are drawn, by model and method.
         pool: threads that decode and draw.
         note: called in the main thread with every entry whose files are in place, in order.
+        frames: told in words how far a clip is.
         copied: photos whose display copies this run has written.
     """
 
@@ -51,6 +52,7 @@ class Pipeline:
     styles: Mapping[tuple[str, str], Style]
     pool: ThreadPoolExecutor
     note: Callable[[Entry], None]
+    frames: Callable[[str], None] = lambda _: None
     copied: set[str] = field(default_factory=set)
 
     def run(self, settings: ModelConfig, model: LoadedModel, batches: Sequence[Batch]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from visattn.gallery.manifest import FAILED, Entry
@@ -49,6 +50,10 @@ class Meter:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
             self._announced.add(work)
         self._progress.update(self._task, work=f"{work} {done}/{total}" if done < total else "")
+
+    def frames(self, words: str) -> None:
+        """Show how far a clip is; no words where it is done."""
+        self._progress.update(self._task, work=escape(words))
 
     def count(self, entry: Entry) -> None:
         """Count one finished map."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import track
+from rich.markup import escape
+from rich.progress import Progress
 
 from visattn.errors import ConfigError, VisattnError
-from visattn.gallery.clip_drawing import redraw_clip
+from visattn.gallery.clip_drawing import Studio, redraw_clip
 from visattn.gallery.drawing import (
     PHOTO_SIDE,
     at_size,
@@ -74,6 +76,7 @@ def render_gallery(
     models: Sequence[str] = (),
     methods: Sequence[str] = (),
     scale: str | None = None,
+    smoothing: float | None = None,
     photos: Path | None = None,
     workers: int | None = None,
 ) -> Rendering:
@@ -83,12 +86,14 @@ def render_gallery(
     ``models`` and ``methods`` choose which maps are drawn and stand on the page; the files of the
     others stay, and drawing all brings them back. ``scale``: ``shared`` puts all photos of one
     model and method on one scale of raw values, ``own`` gives each map its own again, None leaves
-    it; the frames of a clip have one in any case. ``photos`` is the folder of the original photos,
-    where it is no longer the one in run.json; a photo that is not there is drawn from the gallery's
-    copy, at most 1280 pixels, and a clip that is not there is left as it was.
+    it; the frames of a clip have one in any case. ``smoothing`` is the seconds over which the maps
+    of all clips are averaged, 0 for not, None as they were drawn. ``photos`` is the folder of the
+    original photos, where it is no longer the one in run.json; a photo that is not there is drawn
+    from the gallery's copy, at most 1280 pixels, and a clip that is not there is left as it was.
 
     Raises `ConfigError`, with nothing written, where ``out`` is no gallery, where a name is not in
-    it, and for a wrong style or scale. A drawing that was cut off is completed by another one.
+    it, and for a wrong style, scale or smoothing. A drawing that was cut off is completed by
+    another one.
     """
     store = Store(out)
     if not store.run.is_file():
@@ -98,12 +103,15 @@ def render_gallery(
     with store.lock():
         record, entries = read_record(store.run), store.manifest.read()
         chosen = named(record, entries, models, methods)
-        looks = _looks(record, store, chosen, style or {}, scale)
+        record = _smoothed(record, entries, chosen, smoothing)
+        if smoothing is None and CUT in record:  # some clips may have been drawn with the new one
+            smoothing = record["clips"]["smoothing"]
+        looks = _looks(record, store, chosen, style or {}, scale, smoothing)
         styles = {pair: gallery_style(each["style"]) for pair, each in looks.items()}
         folder = Path(record["input"]) if photos is None else photos
         if not (photos is None or photos.is_dir()):
             raise ConfigError(f"--photos {photos} is not a folder.")
-        drawing = _Drawing(store, styles, folder, record["overlay_size"])
+        drawing = _Drawing(store, styles, folder, record["overlay_size"], smoothing)
         return drawing.work(_restyled(record, looks, style or {}), entries, chosen, workers)
 
 
@@ -113,6 +121,8 @@ class _Drawing:
     styles: Mapping[Pair, Style]
     photos: Path
     side: int
+    smoothing: float | None = None
+    tell: Callable[[str], None] = lambda _: None
     copies: set[str] = field(default_factory=set)
     failures: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
@@ -144,18 +154,14 @@ class _Drawing:
         console = Console(stderr=True)
         still = [each for each in photos.values() if each[0].frames is None]
         clips = [each for each in photos.values() if each[0].frames is not None]
-        with ThreadPoolExecutor(threads, thread_name_prefix="render") as pool:
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        task = bar.add_task("drawing", total=len(photos))
+        self.tell = lambda words: bar.update(task, description=escape(words))
+        with bar, ThreadPoolExecutor(threads, thread_name_prefix="render") as pool:
             drawn = chain(
                 pool.map(self._draw_photo, still), (self._draw_clip(each, pool) for each in clips)
             )
-            yield from chain.from_iterable(
-                track(
-                    *(drawn, "drawing", len(photos)),
-                    console=console,
-                    transient=True,
-                    disable=not console.is_terminal,
-                )
-            )
+            yield from chain.from_iterable(bar.track(drawn, task_id=task))
 
     def _draw_photo(self, entries: Sequence[Entry]) -> list[Entry]:
         try:
@@ -177,12 +183,18 @@ class _Drawing:
     def _redraw(self, entry: Entry, path: Path, pool: ThreadPoolExecutor) -> Entry:
         style = self.styles[entry.model, entry.method]
         try:
-            clip = SaliencyClip.load(self.store.root / self.store.map(entry.key))
+            stored = self.store.root / self.store.map(entry.key)
+            before = SaliencyClip.load(stored)
+            clip = _as_smooth(before, self.smoothing)
             footage = Footage.of(path, entry.sha256 or "", clip.fps, len(clip))
-            return redraw_clip(self.store, entry, clip, footage, style, self.side, pool)
+            studio = Studio(self.store, footage, self.side, pool, self.tell)
+            drawn = redraw_clip(studio, entry, clip, style)
         except VisattnError as error:
             self.failures[entry.key] = str(error)
             return entry
+        if clip.smoothing != before.smoothing:
+            clip.save(stored)
+        return drawn
 
     def _photo(self, entry: Entry) -> Image:
         """Return the photo at the size it is drawn at, the original where it is still there."""
@@ -206,12 +218,36 @@ class _Drawing:
         return replace(entry, statistics=statistics_of(saliency, style))
 
 
+def _smoothed(
+    record: Record, entries: Sequence[Entry], chosen: Sequence[Entry], smoothing: float | None
+) -> Record:
+    """Return the record of a gallery whose clips are all averaged over ``smoothing`` seconds."""
+    if smoothing is None:
+        return record
+    if not (math.isfinite(smoothing) and smoothing >= 0):
+        raise ConfigError(f"--smoothing is a number of seconds, 0 or more, not {smoothing:g}.")
+    clips = {entry.key for entry in entries if entry.frames is not None}
+    if not clips:
+        raise ConfigError("--smoothing is of clips, and this gallery has none.")
+    if clips - {entry.key for entry in chosen}:
+        raise ConfigError(
+            "--smoothing is one for all clips of a gallery: leave --model and --method out."
+        )
+    sides = {name: {**record[name], "smoothing": smoothing} for name in ("clips", "config")}
+    return {**record, **sides}
+
+
+def _as_smooth(clip: SaliencyClip, smoothing: float | None) -> SaliencyClip:
+    return clip if smoothing is None else replace(clip, smoothing=smoothing)
+
+
 def _looks(
     record: Record,
     store: Store,
     chosen: Sequence[Entry],
     changes: Mapping[str, Any],
     scale: str | None,
+    smoothing: float | None = None,
 ) -> dict[Pair, dict[str, Any]]:
     """Return what the record says of every model and method that is drawn: ``style``, ``own``.
 
@@ -224,11 +260,15 @@ def _looks(
     found: dict[Pair, dict[str, Any]] = {}
     for pair in dict.fromkeys(entry.key[1:] for entry in chosen):
         known = record["models"][pair[0]]["methods"].get(pair[1], {})
-        options = _changed(known, changes, scale)
-        own = known.get("own") if scale is None and not _fixes(changes) else None
-        if scale == SHARED:
+        # A shared scale is one of maps as they are drawn: other smoothing, another scale.
+        again = smoothing is not None and scale is None and "own" in known and not _fixes(changes)
+        wanted = SHARED if again else scale
+        options = _changed(known, changes, wanted)
+        own = known.get("own") if wanted is None and not _fixes(changes) else None
+        if wanted == SHARED:
             own = {name: value for name, value in options.items() if name == "normalization"}
-            options = _on_one_scale(options, store, [e for e in chosen if e.key[1:] == pair])
+            maps = _all_maps(store, [e for e in chosen if e.key[1:] == pair], smoothing)
+            options = _on_one_scale(options, maps)
         found[pair] = {"style": options, **({} if own is None else {"own": own})}
     return found
 
@@ -250,12 +290,9 @@ def _without(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in mapping.items() if name not in names}
 
 
-def _on_one_scale(
-    options: Mapping[str, Any], store: Store, entries: Sequence[Entry]
-) -> dict[str, Any]:
+def _on_one_scale(options: Mapping[str, Any], maps: Sequence[SaliencyMap]) -> dict[str, Any]:
     from visattn.overlay.scale import shared_limits
 
-    maps = [each for entry in entries if entry.status == OK for each in _all_maps(store, entry)]
     alive = [each for each in maps if each.no_signal is None]
     others = _without(options, "normalization")
     if not alive:  # nothing will be drawn, on whatever scale
@@ -263,15 +300,21 @@ def _on_one_scale(
     return {**others, "limits": list(shared_limits(alive, options.get("normalization")))}
 
 
-def _all_maps(store: Store, entry: Entry) -> list[SaliencyMap]:
-    """Return the one map of a photo, or those of all frames of a clip.
+def _all_maps(store: Store, entries: Sequence[Entry], smoothing: float | None) -> list[SaliencyMap]:
+    """Return the maps of photos and of all frames of clips, as they are drawn.
 
     A map that cannot be read has none; it is listed when its turn to be drawn comes.
     """
+    found = (_maps(store, each, smoothing) for each in entries if each.status == OK)
+    return [*chain.from_iterable(found)]
+
+
+def _maps(store: Store, entry: Entry, smoothing: float | None) -> list[SaliencyMap]:
     try:
         if entry.frames is None:
             return [_load(store, entry)]
-        return SaliencyClip.load(store.root / store.map(entry.key)).maps()
+        clip = SaliencyClip.load(store.root / store.map(entry.key))
+        return _as_smooth(clip, smoothing).maps()
     except ConfigError:
         return []
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from visattn.errors import ConfigError, suggestion
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig, Part
-from visattn.gallery.flags import with_image_size, with_options, with_style
+from visattn.gallery.flags import with_image_size, with_options, with_style, with_weights
 
 LEVELS: dict[str, type[Part]] = {"models": ModelConfig, "methods": MethodConfig}
 EXPECTED = {
@@ -63,12 +63,14 @@ def resolve_config(
     fps: float | None = None,
     smoothing: float | None = None,
     max_frames: int | None = None,
+    weights: Sequence[str] = (),
 ) -> GalleryConfig:
     """Return the configuration of ``visattn gallery``: what is given overrides the file.
 
     A model or method named here keeps the settings that the file gives to that name. Methods and
     target given here count for every model. A target of digits is a class index. Options go to
-    every method that has them, ``image_size`` to every model without its own.
+    every method that has them, ``image_size`` to every model without its own, one of ``weights``
+    to all models, or one to each.
     """
     settings = {} if config_path is None else _read(Path(config_path))
     flags = {
@@ -95,6 +97,7 @@ def resolve_config(
     config = _build(settings)
     config = with_options(config, options) if options else config
     config = with_style(config, style) if style else config
+    config = with_weights(config, weights) if weights else config
     return config if image_size is None else with_image_size(config, image_size)
 
 

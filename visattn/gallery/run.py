@@ -15,6 +15,7 @@ from visattn.gallery.clip_pipeline import ClipPipeline
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig
 from visattn.gallery.drawing import gallery_style
 from visattn.gallery.engine import AUTO, Engine, LoadedModel, TorchEngine
+from visattn.gallery.frames import is_clip
 from visattn.gallery.manifest import OK, Entry
 from visattn.gallery.page import write_page
 from visattn.gallery.pipeline import Pipeline
@@ -142,7 +143,9 @@ class _Run:
             ThreadPoolExecutor(workers, thread_name_prefix="gallery") as pool,
         ):
             note = _Note(append, self.entries, meter)
-            pipeline = Pipeline(self.config, self.store, self.engine, styles, pool, note)
+            pipeline = Pipeline(
+                self.config, self.store, self.engine, styles, pool, note, meter.frames
+            )
             for settings, batches in self.plan.batches:
                 meter.model(settings.name)
                 self._explain(pipeline, settings, batches)
@@ -153,7 +156,12 @@ class _Run:
         kept = sum(entry.key in wanted for entry in self.plan.kept)
         gone = {each.image for each in self.entries if each.status == OK}
         gone = {image for image in gone if not (self.config.input / image).exists()}
-        return Summary.of(entries, kept, self.store.index, len(gone))
+        moving = {each.image for each in self.entries if each.frames}
+
+        def clip(image: str) -> bool:
+            return image in moving or is_clip(self.config.input / image)
+
+        return Summary.of(entries, kept, self.store.index, gone, clip)
 
     def _check(self) -> dict[tuple[str, str], Style]:
         """Refuse wrong models, methods, options and styles; return the styles."""

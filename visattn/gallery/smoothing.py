@@ -18,11 +18,11 @@ def smoothed(
 
     ``s_i = sum_j w_ij g_j / sum_j w_ij`` with ``w_ij = exp(-(t_i - t_j)^2 / (2 seconds^2))`` over
     the frames j that are ``alive`` (frame); the weights of every frame sum to 1, at the ends of the
-    clip too. Frames without a signal are neither averaged nor averaged in. ``times`` (frame) and
-    ``seconds`` in seconds; 0 leaves everything as it is.
+    clip too. Frames without a signal are neither averaged nor averaged in, and stay as they are.
+    ``times`` (frame) and ``seconds`` in seconds; 0 leaves everything as it is.
     """
     result = np.array(grids, np.float32)
-    if seconds <= 0:
+    if seconds <= 0 or not alive.any():
         return result
     flat = grids[alive].reshape(int(alive.sum()), -1).astype(np.float64)
     for place in np.flatnonzero(alive):

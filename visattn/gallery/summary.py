@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from visattn.gallery.manifest import FAILED, OK, UNSUPPORTED, Entry
+
+
+class Files(NamedTuple):
+    """How many photos and clips."""
+
+    photos: int = 0
+    clips: int = 0
+
+    @classmethod
+    def of(cls, images: Iterable[str], clip: Callable[[str], bool]) -> Files:
+        """Count images; ``clip`` tells which of them move."""
+        moving = Counter(map(clip, images))
+        return cls(moving[False], moving[True])
+
+    def __str__(self) -> str:
+        named = ((self.photos, "photo"), (self.clips, "clip"))
+        return " and ".join(_count(number, noun) for number, noun in named if number)
+
+
+NONE = Files()
 
 
 @dataclass(frozen=True)
@@ -20,8 +41,8 @@ class Summary:
         unsupported: maps whose method does not apply to the model.
         kept: how many of all these an earlier run had finished.
         index: the page to open.
-        failures: the number of photos behind each different failure.
-        gone: photos with maps that are no longer in the folder.
+        failures: the number of photos and clips behind each different failure.
+        gone: the number of photos and clips with maps that are no longer in the folder.
     """
 
     ok: int
@@ -29,20 +50,28 @@ class Summary:
     unsupported: int
     kept: int
     index: Path
-    failures: Mapping[str, int] = field(default_factory=dict)
-    gone: int = 0
+    failures: Mapping[str, Files] = field(default_factory=dict)
+    gone: Files = NONE
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], kept: int, index: Path, gone: int = 0) -> Summary:
-        """Count the entries of a run."""
+    def of(
+        cls,
+        entries: Iterable[Entry],
+        kept: int,
+        index: Path,
+        gone: Iterable[str] = (),
+        clip: Callable[[str], bool] = lambda _: False,
+    ) -> Summary:
+        """Count the entries of a run; ``clip`` tells which images move."""
         entries = list(entries)
         count = Counter(entry.status for entry in entries)
-        photos: dict[str, set[str]] = {}
+        images: dict[str, set[str]] = {}
         for entry in entries:
             if entry.status == FAILED:
-                photos.setdefault(str(entry.error), set()).add(entry.image)
-        failures = {error: len(images) for error, images in photos.items()}
-        return cls(count[OK], count[FAILED], count[UNSUPPORTED], kept, index, failures, gone)
+                images.setdefault(str(entry.error), set()).add(entry.image)
+        failures = {error: Files.of(each, clip) for error, each in images.items()}
+        numbers = count[OK], count[FAILED], count[UNSUPPORTED]
+        return cls(*numbers, kept, index, failures, Files.of(gone, clip))
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -55,18 +84,17 @@ class Summary:
         return 1 if self.failed else 0
 
     def failure_lines(self) -> list[str]:
-        """Return one line per different failure, with its number of photos."""
+        """Return one line per different failure, with its number of photos and clips."""
         return [
-            f"failed ({_count(photos, 'photo')}): {' '.join(error.split())}"
-            for error, photos in self.failures.items()
+            f"failed ({files}): {' '.join(error.split())}" for error, files in self.failures.items()
         ]
 
     def lines(self) -> list[str]:
-        """Return what a run ends with: the counts, photos that are gone, and the page."""
-        verb, whose = ("is", "its") if self.gone == 1 else ("are", "their")
-        photos = _count(self.gone, "photo")
-        gone = f"{photos} {verb} no longer in the folder; {whose} maps are kept"
-        return [str(self), *([gone] if self.gone else []), str(self.index.resolve())]
+        """Return what a run ends with: the counts, files that are gone, and the page."""
+        count = sum(self.gone)
+        verb, whose = ("is", "its") if count == 1 else ("are", "their")
+        gone = f"{self.gone} {verb} no longer in the folder; {whose} maps are kept"
+        return [str(self), *([gone] if count else []), str(self.index.resolve())]
 
     def __str__(self) -> str:
         parts = [_count(self.ok, "map")]
