@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from visattn.errors import UnsupportedMethodError
+from visattn.errors import ConfigError, UnsupportedMethodError
+from visattn.evaluation.sample import Sample
 from visattn.evaluation.spec import parsed, written
 from visattn.explanation import automatic_method
 from visattn.images import Size
-from visattn.methods import Method, get_method
+from visattn.methods import Method, get_method, list_methods
 from visattn.models import Model
 
-AUTO = "auto"
+AUTO, ALL = "auto", "all"
 # Maps that know nothing of the class; the first three know nothing of the model either.
 CONTROLS = ("random", "center", "edges", "attention")
 
@@ -64,3 +65,20 @@ class Trial:
     def refusal(self, model: Model, size: Size) -> str | None:
         """Return why it does not apply to a model with inputs of ``size``, or None."""
         return self.build().refusal(model.adapter, size)
+
+
+def read_trials(specs: Sequence[str], model: Model, sample: Sample) -> list[Trial]:
+    """Return the trials of specs and the controls that apply, each once."""
+    if not specs:
+        raise ConfigError("No method was given; see visattn.list_methods().")
+    names = [name for spec in specs for name in (list_methods() if spec == ALL else [spec])]
+    trials = {
+        trial.label: trial
+        for trial in (Trial.read(name, model, sample.target, sample.size) for name in names)
+        if ALL not in specs or trial.label in specs or not trial.refusal(model, sample.size)
+    }
+    for name in CONTROLS:
+        control = Trial.read(name, model)
+        if control.refusal(model, sample.size) is None:
+            trials.setdefault(name, control)
+    return list(trials.values())

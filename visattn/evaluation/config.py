@@ -1,0 +1,87 @@
+"""EvaluationConfig: everything that one evaluation needs to know, from flags and a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
+
+from visattn.errors import ConfigError, suggestion
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class EvaluationConfig(BaseModel):
+    """One evaluation; relative paths are relative to the current directory.
+
+    Attributes:
+        dataset: spec of a data set, as `visattn.evaluation.open_dataset` takes.
+        model: spec of `visattn.load_model`.
+        out: folder of the report and of the results that a second run goes on with.
+        methods: specs of methods; ``all`` are all that apply; controls are always there.
+        metrics: specs of metrics.
+        weights: ``pretrained``, ``random`` or the path of a checkpoint.
+        image_size: pixels, or ``[height, width]``.
+        device: as for `visattn.load_model`.
+        limit: only the first samples.
+        batch_size: inputs in one forward pass of a metric.
+        seed: of the bootstrap and of random weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    model: str
+    out: Path
+    methods: Texts
+    metrics: Texts
+    weights: str = "pretrained"
+    image_size: int | tuple[int, int] | None = None
+    device: str = "auto"
+    limit: Annotated[StrictInt, Field(ge=1)] | None = None
+    batch_size: Annotated[StrictInt, Field(ge=1)] = 32
+    seed: StrictInt = 0
+
+
+def resolve_config(path: Path | None, flags: Mapping[str, Any]) -> EvaluationConfig:
+    """Return the config of a YAML file (or of none), with the flags that were given on top.
+
+    Raises `ConfigError` for a file that is missing or no mapping, unknown keys, with the nearest
+    right one, and values of the wrong kind.
+    """
+    settings = {} if path is None else _read(path)
+    given = {key: value for key, value in flags.items() if value not in (None, [])}
+    try:
+        return EvaluationConfig.model_validate({**settings, **given})
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        raise ConfigError("\n".join(dict.fromkeys(map(_line, faults)))) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"The config file {path} cannot be read ({reason}).") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"The config file {path} must hold a mapping such as 'model: NAME'.")
+    return settings
+
+
+def _line(fault: Any) -> str:
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return f"There is no key {key!r}.{suggestion(key, EvaluationConfig.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing: give it as a flag or in the config file."
+    return f"{key}: {fault['msg']} (it is {fault['input']!r})."

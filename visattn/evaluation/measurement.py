@@ -1,0 +1,257 @@
+"""Measurement: one evaluation under way, chunk by chunk, continued where another one stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import visattn
+from visattn.adapters import remembered_chains
+from visattn.errors import ConfigError, VisattnError
+from visattn.evaluation.bench import BATCH, Bench, explained
+from visattn.evaluation.case import Case
+from visattn.evaluation.datasets import Dataset
+from visattn.evaluation.metrics import Metric, Verdict
+from visattn.evaluation.result import Result, Results
+from visattn.evaluation.sample import Excluded, Sample
+from visattn.evaluation.scorecard import Row, Scorecard, rows_of
+from visattn.evaluation.trial import Trial, read_trials
+from visattn.images import Size
+from visattn.models import Model
+from visattn.saliency import SaliencyMap
+from visattn.targets import resolve
+
+Spent = npt.NDArray[np.float64]
+CHUNK = 8
+UNEVEN, CONSTANT, SILENT = "NaN or infinite map", "constant map", "map without signal"
+
+
+@dataclass
+class Measurement:
+    """One evaluation under way: what is known, what was found, what does not apply.
+
+    Attributes:
+        model: under evaluation.
+        dataset: where samples come from.
+        metrics: by label.
+        specs: of the methods.
+        results: values of this run and of earlier ones.
+        batch_size: inputs in one forward pass of a metric.
+    """
+
+    model: Model
+    dataset: Dataset
+    metrics: Mapping[str, Metric]
+    specs: tuple[str, ...]
+    results: Results
+    batch_size: int = BATCH
+    samples: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    trials: list[Trial] = field(default_factory=list)
+    found: list[Result] = field(default_factory=list)
+    refusals: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bench = Bench(self.model, self.batch_size)
+        self.weights = f"{self.model.weights_sha256} {self.model.dtype} {visattn.__version__}"
+        self.examined: set[Size] = set()
+
+    def chunks(self, limit: int | None) -> Iterator[list[Sample]]:
+        """Yield samples a few at a time; raises `ConfigError` where there is none."""
+        usable = islice(self.usable(), limit)
+        while chunk := list(islice(usable, CHUNK)):
+            if not self.trials:
+                self.trials = read_trials(self.specs, self.model, chunk[0])
+            self.samples += len(chunk)
+            yield chunk
+        if not self.samples:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.excluded.items())
+            raise ConfigError(f"The data set has no sample that can be used ({reasons or 'none'}).")
+
+    def usable(self) -> Iterator[Sample]:
+        """Yield samples; what the data set leaves out is counted."""
+        for each in self.dataset.samples(self.model):
+            if isinstance(each, Excluded):
+                self.excluded[each.reason] += 1
+            else:
+                yield each
+
+    def measure(self, samples: Sequence[Sample]) -> None:
+        """Measure what is not known yet, one method after another."""
+        for size in {sample.size for sample in samples} - self.examined:
+            self.examine(size)
+        digests = [sample.digest() for sample in samples]
+        asked: list[tuple[Trial, list[int], dict[str, list[int]]]] = []
+        for trial in self.trials:
+            open_ = {label: self.open(trial, label, digests) for label in self.metrics}
+            wanted = sorted({index for each in open_.values() for index in each})
+            if wanted:
+                asked.append((trial, wanted, open_))
+        if not asked:
+            return
+        outputs = list(self.bench.outputs(s.prepared.tensor for s in samples))
+        for trial, wanted, open_ in asked:
+            cases = self.cases(trial, [samples[i] for i in wanted], [outputs[i] for i in wanted])
+            known = dict(zip(wanted, cases, strict=True))
+            for label, indices in open_.items():
+                keys = [self.key(digests[i], trial, label) for i in indices]
+                self.judge(label, trial, [samples[i] for i in indices],
+                           [known[i] for i in indices], keys)  # fmt: skip
+
+    def examine(self, size: Size) -> None:
+        """Find out once for each size of input what does not apply."""
+        self.examined.add(size)
+        with remembered_chains():
+            for trial in self.trials:
+                own = trial.refusal(self.model, size)
+                for label, metric in self.metrics.items():
+                    reason = own or metric.refusal(self.model, trial, size)
+                    if reason:
+                        self.refusals[trial.label, label] = reason
+
+    def open(self, trial: Trial, label: str, digests: Sequence[str]) -> list[int]:
+        """Return the samples whose value is not known; known ones are taken over."""
+        if (trial.label, label) in self.refusals:
+            return []
+        missing = []
+        for index, digest in enumerate(digests):
+            known = self.results.get(self.key(digest, trial, label))
+            if known is None:
+                missing.append(index)
+            else:
+                self.found.append(known)
+        return missing
+
+    def key(self, digest: str, trial: Trial, label: str) -> str:
+        """Return what changes when anything changes that a value depends on."""
+        metric = self.metrics[label]
+        method = (trial.method, sorted(trial.build().options().items()))
+        own = (type(metric).__name__, sorted(metric.options().items()))
+        text = repr((digest, self.weights, trial.label, method, label, own))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def cases(
+        self, trial: Trial, samples: Sequence[Sample], outputs: Sequence[torch.Tensor]
+    ) -> list[_Judged]:
+        """Return the case of each sample, or why it has none."""
+        start = time.perf_counter()
+        maps = explained(
+            self.model, [s.prepared for s in samples], trial, [s.target for s in samples]
+        )
+        seconds = (time.perf_counter() - start) / len(samples)
+        judged = []
+        for sample, output, found in zip(samples, outputs, maps, strict=True):
+            fault, case = fault_of(found), None
+            if fault is None and isinstance(found, SaliencyMap):
+                (resolved,) = resolve([sample.target], self.model, output)
+                case = Case(sample, trial, found, output, resolved)
+            judged.append(_Judged(case, fault, seconds))
+        return judged
+
+    def judge(
+        self,
+        label: str,
+        trial: Trial,
+        samples: Sequence[Sample],
+        judged: Sequence[_Judged],
+        keys: Sequence[str],
+    ) -> None:
+        """Measure one metric on some cases and keep what comes out."""
+        metric = self.metrics[label]
+        verdicts: list[Verdict | Fault | None] = []
+        for sample, each in zip(samples, judged, strict=True):
+            lacking = metric.lacks(sample)
+            verdicts.append(Fault(lacking) if lacking else each.fault)
+        open_ = [index for index, verdict in enumerate(verdicts) if verdict is None]
+        cases = [case for index in open_ if (case := judged[index].case) is not None]
+        before = _spent(self.bench)
+        measured = metric.measure(self.bench, cases) if cases else []
+        cost = (_spent(self.bench) - before) / max(len(cases), 1)
+        for index, verdict in zip(open_, measured, strict=True):
+            verdicts[index] = verdict
+        lines = []
+        for index, (sample, key) in enumerate(zip(samples, keys, strict=True)):
+            blank = Result(
+                key, sample.name, sample.group, trial.label, label, mapping=judged[index].seconds,
+                reason="not measured",
+            )  # fmt: skip
+            paid = _priced(blank, cost) if index in open_ else blank
+            lines.append(_said(paid, verdicts[index]))
+        self.results.add(lines)
+        self.found += lines
+
+    def scorecard(self, seed: int) -> Scorecard:
+        """Return what was found, with intervals from resamples of ``seed``."""
+        rows: list[Row] = []
+        for label, metric in self.metrics.items():
+            by_method: dict[str, list[Result]] = {}
+            for each in self.found:
+                if each.metric == label:
+                    by_method.setdefault(each.method, []).append(each)
+            refused = {name: why for (name, own), why in self.refusals.items() if own == label}
+            rows += rows_of(label, metric, self.trials, by_method, refused, seed)
+        facts = {
+            "model": self.model.facts(),
+            "dataset": {"name": type(self.dataset).__name__, **self.dataset.facts()},
+            "visattn": visattn.__version__,
+            "seed": seed,
+        }
+        return Scorecard(tuple(rows), dict(self.metrics), facts, dict(self.excluded), self.samples)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a map cannot be judged: in words that can be counted, and in full."""
+
+    reason: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """A case, or why there is none, and the seconds that its map took."""
+
+    case: Case | None
+    fault: Fault | None
+    seconds: float
+
+
+def fault_of(found: SaliencyMap | VisattnError) -> Fault | None:
+    """Return why a map cannot be judged, or None."""
+    if isinstance(found, VisattnError):
+        return Fault(f"no map: {type(found).__name__}", str(found))
+    if found.no_signal is None:
+        return None
+    if not np.isfinite(found.grid).all():
+        return Fault(UNEVEN, found.no_signal)
+    return Fault(SILENT if found.silence else CONSTANT, found.no_signal)
+
+
+def _spent(bench: Bench) -> Spent:
+    return np.array([bench.passes, bench.explanations, time.perf_counter(), bench.seconds])
+
+
+def _priced(result: Result, cost: Spent) -> Result:
+    passes, explanations, seconds, inside = map(float, cost)
+    return replace(result, passes=passes, explanations=explanations, seconds=seconds, inside=inside)
+
+
+def _said(result: Result, verdict: Verdict | Fault | None) -> Result:
+    """Return the result with what was said of its map."""
+    if isinstance(verdict, Fault):
+        return replace(result, reason=verdict.reason, detail=verdict.detail)
+    if isinstance(verdict, Excluded):
+        return replace(result, reason=verdict.reason)
+    if verdict is None:
+        raise TypeError(f"{result.metric} gave no verdict on {result.sample}")
+    return replace(
+        result, reason=None, value=verdict.value, chance=verdict.chance, parts=verdict.parts
+    )

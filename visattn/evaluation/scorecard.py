@@ -1,0 +1,188 @@
+"""Scorecard: what an evaluation found, method by method, with controls and intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from visattn.errors import ConfigError, suggestion
+from visattn.evaluation.interval import Interval, Values, interval, paired
+from visattn.evaluation.metrics import HIGHER, LOWER, Metric
+from visattn.evaluation.result import Result
+from visattn.evaluation.trial import Trial
+
+BETTER, WORSE, OPEN = "better", "worse", "not separated"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one metric.
+
+    Attributes:
+        metric, method: their labels.
+        control: whether the method is a control.
+        interval: the value over images; None where no map was measured.
+        chance: mean over maps, where it is known.
+        maps: how many were measured.
+        against: paired difference to each control on the images that both have.
+        verdict: ``better`` than every control, ``worse`` than one of them, ``not separated``; None
+            for controls and for metrics without a direction.
+        behind: paired difference to the method with the best value; None for that one.
+        excluded: maps without a value, counted by reason.
+        refused: why the metric or the method does not apply at all, or None.
+        passes, explanations: forward passes and further maps that the metric took, for each map.
+        seconds, inside: that the metric took for each map, and of these inside forward passes.
+        mapping: seconds for the map itself.
+    """
+
+    metric: str
+    method: str
+    control: bool
+    interval: Interval | None = None
+    chance: float | None = None
+    maps: int = 0
+    against: Mapping[str, Interval] = field(default_factory=dict)
+    verdict: str | None = None
+    behind: Interval | None = None
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    refused: str | None = None
+    passes: float = 0.0
+    explanations: float = 0.0
+    seconds: float = 0.0
+    inside: float = 0.0
+    mapping: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scorecard:
+    """An evaluation.
+
+    Attributes:
+        rows: one for each metric and method, metrics in the order asked for, methods best first.
+        metrics: by label.
+        facts: what was evaluated on what, for JSON.
+        excluded: samples that were left out before any map was made, counted by reason.
+        samples: how many were evaluated.
+    """
+
+    rows: tuple[Row, ...]
+    metrics: Mapping[str, Metric]
+    facts: Mapping[str, Any]
+    excluded: Mapping[str, int]
+    samples: int
+
+    def row(self, metric: str, method: str) -> Row:
+        """Return one row by its labels; raises `ConfigError` with the nearest ones."""
+        for row in self.rows:
+            if (row.metric, row.method) == (metric, method):
+                return row
+        wrong, right = (
+            (method, self.methods) if metric in self.metrics else (metric, tuple(self.metrics))
+        )
+        raise ConfigError(f"There is no row {metric} of {method}.{suggestion(wrong, right)}")
+
+    def of(self, metric: str) -> list[Row]:
+        """Return the rows of a metric, best first."""
+        return [row for row in self.rows if row.metric == metric]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Labels of the methods, in the order of the first metric."""
+        return tuple(dict.fromkeys(row.method for row in self.rows))
+
+
+def rows_of(
+    label: str,
+    metric: Metric,
+    trials: Sequence[Trial],
+    results: Mapping[str, Sequence[Result]],
+    refusals: Mapping[str, str],
+    seed: int,
+) -> list[Row]:
+    """Return the rows of one metric, the best first; ``results`` are by the label of the trial."""
+    groups = {trial.label: grouped(results.get(trial.label, ())) for trial in trials}
+    values = {
+        name: float(metric.aggregate(np.stack(list(found.values()))))
+        for name, found in groups.items()
+        if found
+    }
+    sign = -1.0 if metric.better == LOWER else 1.0
+    order = sorted(trials, key=lambda t: -sign * values.get(t.label, -sign * np.inf))
+    best = order[0].label if order and order[0].label in values else None
+    controls = [trial.label for trial in trials if trial.control and trial.label in values]
+
+    def difference(one: str, other: str) -> Interval | None:
+        return _difference(metric, groups[one], groups[other], seed)
+
+    rows = []
+    for trial in order:
+        name, own = trial.label, list(results.get(trial.label, ()))
+        known = trial.label in values
+        against = {
+            other: found
+            for other in controls
+            if known and other != name and (found := difference(name, other)) is not None
+        }
+        rows.append(
+            Row(
+                metric=label,
+                method=name,
+                control=trial.control,
+                interval=interval(np.stack(list(groups[name].values())), metric.aggregate, seed)
+                if known
+                else None,
+                maps=sum(each.value is not None for each in own),
+                against=against,
+                verdict=None if trial.control else _verdict(metric, against),
+                behind=difference(name, best) if best and known and name != best else None,
+                refused=refusals.get(name),
+                excluded=dict(Counter(each.reason for each in own if each.reason is not None)),
+                **_means(own),
+            )
+        )
+    return rows
+
+
+def grouped(results: Sequence[Result]) -> dict[str, Values]:
+    """Return for each group the mean of its parts (part,)."""
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for each in results:
+        if each.value is not None:
+            found.setdefault(each.group, []).append(each.parts or (each.value,))
+    return {group: np.mean(np.array(parts, np.float64), axis=0) for group, parts in found.items()}
+
+
+def _difference(
+    metric: Metric, one: Mapping[str, Values], other: Mapping[str, Values], seed: int
+) -> Interval | None:
+    both = [group for group in one if group in other]
+    if not both:
+        return None
+    left, right = (np.stack([each[group] for group in both]) for each in (one, other))
+    return paired(left, right, metric.aggregate, seed)
+
+
+def _verdict(metric: Metric, against: Mapping[str, Interval]) -> str | None:
+    """Return whether the intervals of the differences say better, worse or neither."""
+    if metric.better not in (HIGHER, LOWER) or not against:
+        return None
+    higher = metric.better == HIGHER
+    found = list(against.values())
+    if all(each.above_zero if higher else each.below_zero for each in found):
+        return BETTER
+    if any(each.below_zero if higher else each.above_zero for each in found):
+        return WORSE
+    return OPEN
+
+
+def _means(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the mean chance and cost over the maps that were measured."""
+    own = [each for each in results if each.value is not None]
+    names = ("passes", "explanations", "seconds", "inside", "mapping")
+    chances = [each.chance for each in own if each.chance is not None]
+    means = {n: float(np.mean([getattr(e, n) for e in own])) if own else 0.0 for n in names}
+    return {"chance": float(np.mean(chances)) if chances else None, **means}
