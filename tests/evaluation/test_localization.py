@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from visattn.errors import ConfigError
-from visattn.evaluation.localization import energy_pointing, pointing_game, rank_accuracy, touched
+from visattn.evaluation.localization import energy_pointing, rank_accuracy
+from visattn.evaluation.pointing import pointing_game, touched
 from visattn.geometry import Affine, Geometry
 from visattn.images import Size
 from visattn.saliency import SaliencyMap

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from visattn.evaluation.localization import energy_pointing, pointing_game, rank_accuracy
+from visattn.errors import VisattnError
+from visattn.evaluation.bench import explained
+from visattn.evaluation.datasets.planted import samples_of
 from visattn.evaluation.measured import Measured
+from visattn.evaluation.metrics.distractor_mass import DistractorMass
+from visattn.evaluation.metrics.energy_pointing import EnergyPointing
+from visattn.evaluation.metrics.located import Located
+from visattn.evaluation.metrics.own_object import OwnObject
+from visattn.evaluation.metrics.pointing_game import PointingGame
+from visattn.evaluation.metrics.rank_accuracy import RankAccuracy
+from visattn.evaluation.sample import Sample
 from visattn.evaluation.scene import Scene
-from visattn.explanation import automatic_method, explain
-from visattn.methods import get_method
+from visattn.evaluation.trial import AUTO, Trial
+from visattn.explanation import automatic_method
+from visattn.images import load_image
 from visattn.models import Model
 from visattn.saliency import SaliencyMap
 
-Metric = Callable[[SaliencyMap, Scene, int], Measured | None]
+METRICS: Mapping[str, Located] = MappingProxyType(
+    {
+        "energy": EnergyPointing(),
+        "pointing": PointingGame(),
+        "rank_accuracy": RankAccuracy(),
+        "distractor_mass": DistractorMass(),
+        "own_object": OwnObject(),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -34,85 +52,49 @@ class Score:
     metrics: Mapping[str, Measured]
 
 
-def _energy(found: SaliencyMap, scene: Scene, label: int) -> Measured:
-    return energy_pointing(found, scene.evidence(label))
-
-
-def _pointing(found: SaliencyMap, scene: Scene, label: int) -> Measured:
-    return pointing_game(found, scene.evidence(label))
-
-
-def _rank(found: SaliencyMap, scene: Scene, label: int) -> Measured:
-    return rank_accuracy(found, scene.evidence(label))
-
-
-def _distractors(found: SaliencyMap, scene: Scene, label: int) -> Measured | None:
-    del label
-    mask = scene.distractors
-    return energy_pointing(found, mask) if mask.any() else None
-
-
-def _own(found: SaliencyMap, scene: Scene, label: int) -> Measured | None:
-    """Return the share of the mass on all objects that lies on the one that is explained."""
-    if len(scene.labels) < 2:
-        return None
-    shares = {each: energy_pointing(found, scene.evidence(each)) for each in scene.labels}
-    mass, area = (
-        sum(getattr(share, part) for share in shares.values()) for part in ("value", "chance")
-    )
-    chance = shares[label].chance / area
-    return Measured(shares[label].value / mass if mass > 0 else chance, chance)
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "energy": _energy,
-        "pointing": _pointing,
-        "rank_accuracy": _rank,
-        "distractor_mass": _distractors,
-        "own_object": _own,
-    }
-)
-
-
 def scored(
-    model: Model,
-    scenes: Sequence[Scene],
-    method: str,
-    *,
-    batch_size: int = 8,
-    **options: Any,
+    model: Model, scenes: Sequence[Scene], method: str, *, batch_size: int = 8, **options: Any
 ) -> Iterator[Score]:
-    """Yield the scores of a method, one for each class in each scene.
+    """Yield the scores of a method, one for each class in each scene, for a look at a few scenes.
 
-    Class-specific methods explain each class in turn; class-agnostic ones have one map for all.
-    The metrics are ``energy``, ``pointing`` and ``rank_accuracy`` on the evidence of the class
-    (more is better), ``distractor_mass`` on everything else that was planted (less is better), and
-    for scenes with several classes ``own_object``, the share of the mass on all objects that lies
-    on the explained one (more is better). See `visattn.evaluation.localization`.
+    `visattn.evaluation.datasets.planted` is the same as a data set. Class-specific methods explain
+    each class in turn; class-agnostic ones have one map for all. The metrics are ``energy``,
+    ``pointing`` and ``rank_accuracy`` on the evidence of the class (more is better),
+    ``distractor_mass`` on everything else that was planted (less is better), and for scenes with
+    several classes ``own_object``, the share of the mass on all objects that lies on the explained
+    one (more is better).
 
     Errors are those of `visattn.explain`.
     """
-    wanted = iter([(scene, label) for scene in scenes for label in scene.labels])
-    specific = _explains_class(model, method, options)
+    trial = _trial(model, method, options)
+    wanted = _samples(model, scenes)
     while part := list(islice(wanted, batch_size)):
-        maps = explain(
-            model,
-            [scene.image for scene, _ in part],
-            method=method,
-            target=[label for _, label in part] if specific else None,
-            batch_size=batch_size,
-            **options,
-        )
-        for found, (scene, label) in zip(maps, part, strict=True):
-            values = {name: metric(found, scene, label) for name, metric in METRICS.items()}
-            known = {name: value for name, value in values.items() if value is not None}
-            yield Score(scene.index, label, known)
+        samples = [sample for _, sample in part]
+        prepared, targets = [s.prepared for s in samples], [s.target for s in samples]
+        maps = explained(model, prepared, trial, targets)
+        for (scene, sample), found in zip(part, maps, strict=True):
+            if isinstance(found, VisattnError):
+                raise found
+            yield Score(scene.index, sample.target, dict(_known(found, sample)))
 
 
-def _explains_class(model: Model, method: str, options: Mapping[str, Any]) -> bool:
-    """Return whether a method with its options, or what ``auto`` stands for, takes a class."""
+def _samples(model: Model, scenes: Sequence[Scene]) -> Iterator[tuple[Scene, Sample]]:
+    for scene in scenes:
+        prepared = model.prepare(load_image(scene.image))
+        for sample in samples_of(scene, prepared, model.label):
+            yield scene, sample
+
+
+def _known(found: SaliencyMap, sample: Sample) -> Iterator[tuple[str, Measured]]:
+    for name, metric in METRICS.items():
+        verdict = None if metric.lacks(sample) else metric.verdict(found, sample)
+        if isinstance(verdict, Measured):
+            yield name, verdict
+
+
+def _trial(model: Model, method: str, options: Mapping[str, Any]) -> Trial:
+    """Return method and options, or what ``auto`` stands for."""
     own: dict[str, Any] = {}
-    if method == "auto":
+    if method == AUTO:
         method, own = automatic_method(model)
-    return get_method(method).create(method, {**own, **options}).class_specific
+    return Trial(method, method, {**own, **options})

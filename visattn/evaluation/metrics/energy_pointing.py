@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visattn.evaluation.bench import Bench
-from visattn.evaluation.case import Case
 from visattn.evaluation.localization import energy_pointing
-from visattn.evaluation.metrics.metric import Metric, Verdict
+from visattn.evaluation.measured import Measured
+from visattn.evaluation.metrics.located import Located
 from visattn.evaluation.metrics.registry import METRICS
-from visattn.evaluation.sample import EVIDENCE
+from visattn.evaluation.sample import EVIDENCE, Sample
+from visattn.saliency import SaliencyMap
 
 
 @METRICS.register("energy_pointing")
 @dataclass(frozen=True)
-class EnergyPointing(Metric):
-    """``sum_mask m^+ / sum m^+`` on the upright photo; see `localization.energy_pointing`."""
+class EnergyPointing(Located):
+    """``sum_mask m^+ / sum m^+`` on the upright photo; see `localization.energy_pointing`.
+
+    Wang et al., CVPR workshops 2020 (with boxes).
+    """
 
     chance: ClassVar[str] = "area of the mask"
-    needs: ClassVar[tuple[str, ...]] = (EVIDENCE,)
     formula: ClassVar[str] = "sum_mask m^+ / sum m^+"
     paper: ClassVar[str] = "Wang et al., CVPR workshops 2020"
 
-    def measure(self, bench: Bench, cases: Sequence[Case]) -> list[Verdict]:
-        """Return the share of each map's positive mass on the evidence."""
-        del bench
-        return [energy_pointing(case.found, case.sample.masks[EVIDENCE]) for case in cases]
+    def judged(self, found: SaliencyMap, sample: Sample) -> Measured:
+        """Return the share of the map's positive mass on the evidence."""
+        return energy_pointing(found, sample.masks[EVIDENCE])
