@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
@@ -163,7 +162,6 @@ def test_no_more_than_two_chunks_of_samples_are_alive(model) -> None:
                 alive.append(weakref.ref(each))
                 yield each
                 del each
-                gc.collect()
                 most = max(most, sum(ref() is not None for ref in alive))
 
     run(model, Watched(6 * CHUNK), ("saliency",))

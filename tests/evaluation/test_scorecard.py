@@ -1,0 +1,201 @@
+"""Scorecards: verdicts by paired intervals, the same numbers in every table and in the figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from tests.evaluation.additive import Brightness
+from visattn.errors import ConfigError
+from visattn.evaluation.chart import BAD, CONTROL, GOOD, chart
+from visattn.evaluation.metrics import LOWER, NEITHER
+from visattn.evaluation.report import write_report
+from visattn.evaluation.result import Result
+from visattn.evaluation.scorecard import Scorecard, grouped, rows_of
+from visattn.evaluation.tables import as_csv, as_json, as_latex, as_markdown, ending
+from visattn.evaluation.trial import Trial
+
+TRIALS = [Trial(name, name) for name in ("gae", "rollout", "saliency", "random", "edges")]
+RANDOM = np.random.default_rng(0).uniform(0.4, 0.6, 30)
+NOISE = np.random.default_rng(1).normal(0, 0.01, 30)
+
+
+@dataclass(frozen=True)
+class Less(Brightness):
+    better: ClassVar[str] = LOWER
+
+
+@dataclass(frozen=True)
+class Described(Brightness):
+    better: ClassVar[str] = NEITHER
+
+
+def results(values: dict[str, np.ndarray], left_out: int = 0) -> dict[str, list[Result]]:
+    found = {
+        name: [
+            Result(f"{name} {i}", f"s{i}", f"s{i}", name, "m", float(v), 0.5, (), passes=2.0,
+                   seconds=0.2, inside=0.19)
+            for i, v in enumerate(each)
+        ]
+        for name, each in values.items()
+    }  # fmt: skip
+    for index in range(left_out):
+        found["gae"].append(
+            Result(f"x{index}", f"x{index}", f"x{index}", "gae", "m", reason="constant map")
+        )
+    return found
+
+
+def card_of(metric: Brightness | None = None, label: str = "m|x", left_out: int = 2) -> Scorecard:
+    metric = metric or Brightness()
+    values = {
+        "gae": RANDOM + 0.03 + NOISE,
+        "saliency": RANDOM + 5 * NOISE,
+        "random": RANDOM,
+        "edges": RANDOM - 0.05,
+    }
+    refusals = {"rollout": "no attention | at all"}
+    rows = rows_of(label, metric, TRIALS, results(values, left_out), refusals, 0)
+    facts = {"model": {"name": "net_1"}, "dataset": {"name": "Noise", "count": 30},
+             "visattn": "1", "seed": 0}  # fmt: skip
+    return Scorecard(tuple(rows), {label: metric}, facts, {"unreadable image": 3}, 30)
+
+
+def test_better_and_worse_are_said_only_where_the_paired_interval_says_so() -> None:
+    card = card_of()
+    verdicts = {row.method: row.verdict for row in card.rows}
+    assert verdicts == {
+        "gae": "better", "saliency": "not separated", "random": None, "edges": None,
+        "rollout": None,
+    }  # fmt: skip
+    gae, random = card.row("m|x", "gae"), card.row("m|x", "random")
+    assert gae.interval.low < random.interval.high  # apart only in pairs
+    assert gae.against["random"].low == pytest.approx(0.03, abs=0.01)
+
+
+def test_a_method_below_one_control_is_worse_and_directions_turn_it_round() -> None:
+    assert card_of(Less()).row("m|x", "gae").verdict == "worse"
+    assert card_of(Described()).row("m|x", "gae").verdict is None
+
+
+def test_the_best_come_first_and_know_how_far_the_others_are_behind() -> None:
+    card = card_of()
+    assert card.methods == ("gae", "random", "saliency", "edges", "rollout")
+    assert [row.behind is None for row in card.rows] == [True, False, False, False, True]
+    assert card.row("m|x", "edges").behind.value == pytest.approx(-0.08, abs=0.01)
+    assert card_of(Less()).methods[:2] == ("edges", "saliency")
+
+
+def test_pairs_are_the_groups_that_both_have() -> None:
+    values = {"gae": np.ones(4), "random": np.zeros(4)}
+    found = results(values)
+    found["random"] = found["random"][1:]
+    (row, *_) = rows_of("m", Brightness(), [Trial("gae", "gae"), Trial("random", "random")],
+                        found, {}, 0)  # fmt: skip
+    assert row.interval.groups == 4
+    assert row.against["random"].groups == 3
+
+
+def test_samples_of_one_group_count_as_one() -> None:
+    parts = [Result(str(i), f"s{i}", f"g{i // 2}", "gae", "m", float(i)) for i in range(4)]
+    assert {k: v.tolist() for k, v in grouped(parts).items()} == {"g0": [0.5], "g1": [2.5]}
+
+
+def test_csv_has_every_number() -> None:
+    card = card_of()
+    lines = {line["method"]: line for line in csv.DictReader(io.StringIO(as_csv(card)))}
+    gae = card.row("m|x", "gae")
+    assert float(lines["gae"]["value"]) == gae.interval.value
+    assert float(lines["gae"]["high"]) == gae.interval.high
+    assert lines["gae"]["verdict"] == "better"
+    assert lines["gae"]["excluded"] == "2 constant map"
+    assert lines["gae"]["maps"] == "30"
+    assert float(lines["gae"]["passes"]) == 2.0
+    assert lines["gae"]["behind_best"] == ""
+    assert lines["rollout"]["refused"] == "no attention | at all"
+    assert lines["rollout"]["value"] == ""
+    assert lines["random"]["control"] == "True"
+
+
+def test_json_has_everything() -> None:
+    told = json.loads(as_json(card_of()))
+    assert told["excluded_samples"] == {"unreadable image": 3}
+    assert told["metrics"]["m|x"]["cost"] == "2 forward"
+    assert told["rows"][0]["against"]["random"]["low"] > 0
+
+
+def test_markdown_says_what_was_left_out_and_keeps_its_columns() -> None:
+    text = as_markdown(card_of())
+    assert "Samples left out: 3 unreadable image." in text
+    assert "2 constant map" in text
+    assert "no attention \\| at all" in text
+    assert "1.05 times the passes alone" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    columns = {line.replace("\\|", "").count("|") for line in tables}
+    assert columns == {3, 7}
+    (gae,) = [line for line in tables if line.startswith("| `gae`") and "left" not in line][:1]
+    assert "**" in gae
+    assert "▲" in gae
+
+
+def test_latex_escapes_names_and_sets_controls_apart() -> None:
+    lines = as_latex(card_of(label="m_x")).splitlines()
+    text = "\n".join(lines)
+    assert r"m\_x $\uparrow$" in text
+    assert r"\mathbf{" in next(line for line in lines if line.startswith("  gae &"))
+    assert text.index("rollout & --") < text.index(r"\midrule" + "\n  random")
+    assert text.count("{") == text.count("}")
+
+
+def test_the_figure_shows_values_and_their_kinds() -> None:
+    card = card_of()
+    figure = chart(card)
+    (axes,) = (each for each in figure.axes if each.axison)
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == ["gae", "random", "saliency", "edges"]
+    dots = [line for line in axes.lines if line.get_marker() not in ("None", "")]
+    assert [dot.get_xdata()[0] for dot in dots] == [
+        card.row("m|x", name).interval.value for name in names
+    ]
+    assert [dot.get_color() for dot in dots[:2]] == [GOOD, CONTROL]
+    worse = chart(card_of(Less()))
+    colours = {line.get_color() for line in worse.axes[0].lines}
+    assert BAD in colours
+
+
+def test_nothing_measured_has_tables_and_no_figure(tmp_path: Path) -> None:
+    rows = rows_of("m", Brightness(), TRIALS[:1], {}, {"gae": "no"}, 0)
+    facts = card_of().facts
+    card = Scorecard(tuple(rows), {"m": Brightness()}, facts, {}, 1)
+    with pytest.raises(ConfigError, match="Nothing was measured"):
+        chart(card)
+    names = {path.name for path in write_report(card, tmp_path)}
+    assert names == {f"scorecard.{suffix}" for suffix in ("json", "csv", "md", "tex")}
+
+
+def test_a_report_has_the_same_bytes_every_time(tmp_path: Path) -> None:
+    one, other = (write_report(card_of(), tmp_path / name) for name in ("a", "b"))
+    assert len(one) == 6
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+
+
+def test_the_ending_lists_refusals_and_left_out_maps() -> None:
+    lines, whole = ending(card_of())
+    assert not whole
+    assert "rollout does not apply (m|x): no attention | at all" in lines
+    assert "gae: 2 maps left out: constant map" in lines
+    assert "left out: 3 unreadable image" in lines
+
+
+def test_rows_that_do_not_exist_are_named() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'gae'"):
+        card_of().row("m|x", "gaee")
+    with pytest.raises(ConfigError, match="no row mx of gae"):
+        card_of().row("mx", "gae")
