@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from scipy import ndimage
 
 from visattn.errors import UnsupportedMethodError, suggestion
-from visattn.observation import AttentionRecord
+from visattn.models.preprocessing import Preprocessing
 
 WORDS = {
     "mean": "zero in normalised space, the mean colour",
@@ -17,6 +17,14 @@ WORDS = {
     "blur": "the image under a Gaussian of 1/20 of its shorter side",
 }
 BLUR = 20
+
+
+class Preprocessed(Protocol):
+    """What knows how photographs become inputs: a record of a pass, or a model."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The preprocessing, or None where it is not known."""
 
 
 def require_baseline(baseline: Any) -> None:
@@ -33,7 +41,7 @@ def require_baseline(baseline: Any) -> None:
         )
 
 
-def baseline_of(baseline: Any, record: AttentionRecord, inputs: torch.Tensor) -> torch.Tensor:
+def baseline_of(baseline: Any, known: Preprocessed, inputs: torch.Tensor) -> torch.Tensor:
     """Return the baseline of each input, (batch, channel, row, col) like ``inputs``.
 
     ``mean`` is zero in normalised space, the mean colour that the model's preprocessing subtracts;
@@ -43,7 +51,7 @@ def baseline_of(baseline: Any, record: AttentionRecord, inputs: torch.Tensor) ->
     """
     inputs = inputs.detach()
     if isinstance(baseline, str):
-        return {"mean": _mean, "black": _black, "blur": _blurred}[baseline](record, inputs)
+        return {"mean": _mean, "black": _black, "blur": _blurred}[baseline](known, inputs)
     given = torch.as_tensor(baseline).to(inputs)
     given = given.reshape(-1, 1, 1) if given.ndim == 1 else given
     if tuple(given.shape) not in ((inputs.shape[1], 1, 1), tuple(inputs.shape[1:])):
@@ -59,25 +67,25 @@ def described(baseline: Any) -> str:
     return WORDS[baseline] if isinstance(baseline, str) else "given"
 
 
-def _mean(record: AttentionRecord, inputs: torch.Tensor) -> torch.Tensor:
-    del record
+def _mean(known: Preprocessed, inputs: torch.Tensor) -> torch.Tensor:
+    del known
     return torch.zeros_like(inputs)
 
 
-def _black(record: AttentionRecord, inputs: torch.Tensor) -> torch.Tensor:
-    known = record.preprocessing
-    if known is None or len(known.mean) != inputs.shape[1]:
+def _black(known: Preprocessed, inputs: torch.Tensor) -> torch.Tensor:
+    steps = known.preprocessing
+    if steps is None or len(steps.mean) != inputs.shape[1]:
         raise UnsupportedMethodError(
             "baseline='black': what black is after the preprocessing of this model is not known; "
             "give the normalised colour as a tensor (channel,), or load the model with its "
             "transform."
         )
-    mean, std = (inputs.new_tensor(part).reshape(-1, 1, 1) for part in (known.mean, known.std))
+    mean, std = (inputs.new_tensor(part).reshape(-1, 1, 1) for part in (steps.mean, steps.std))
     return (-mean / std).expand_as(inputs).clone()
 
 
-def _blurred(record: AttentionRecord, inputs: torch.Tensor) -> torch.Tensor:
-    del record
+def _blurred(known: Preprocessed, inputs: torch.Tensor) -> torch.Tensor:
+    del known
     sigma = min(inputs.shape[-2:]) / BLUR
     blurred = ndimage.gaussian_filter(inputs.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
     return torch.from_numpy(blurred).to(inputs)

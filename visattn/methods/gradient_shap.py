@@ -62,6 +62,16 @@ class GradientShap(PixelMap):
         require_share(self, "sigma")
         require_baseline(self.baseline)
 
+    @property
+    def additive(self) -> bool:
+        """Attributions share out the score."""
+        return True
+
+    @property
+    def origin(self) -> Any:
+        """The baseline that was asked for; noise is around it."""
+        return self.baseline
+
     def passes(self, adapter: Adapter, size: Size) -> Passes:
         """Return one pass for each random point."""
         del adapter, size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from visattn.adapters import Adapter
 from visattn.geometry import Geometry
@@ -31,6 +31,16 @@ class InputXGradient(PixelMap):
     signed: ClassVar[bool] = True
     formula: ClassVar[str] = "sum_c x_c dy/dx_c"
     paper: ClassVar[str] = "Shrikumar et al., arXiv 2016"
+
+    @property
+    def additive(self) -> bool:
+        """Attributions share out the score of a linear model."""
+        return True
+
+    @property
+    def origin(self) -> Any:
+        """Zero in normalised space."""
+        return "mean"
 
     def passes(self, adapter: Adapter, size: Size) -> Passes:
         """Return the shared pass and captum's own."""

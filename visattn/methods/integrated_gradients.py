@@ -48,6 +48,16 @@ class IntegratedGradients(PixelMap):
         super().__post_init__()
         require_baseline(self.baseline)
 
+    @property
+    def additive(self) -> bool:
+        """Attributions share out the score."""
+        return True
+
+    @property
+    def origin(self) -> Any:
+        """The baseline that was asked for."""
+        return self.baseline
+
     def passes(self, adapter: Adapter, size: Size) -> Passes:
         """Return one pass per step, and both ends for the completeness gap."""
         del adapter, size

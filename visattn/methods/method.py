@@ -142,6 +142,22 @@ class Method(ABC):
         """Rules of the backward pass: those that an option ``backward`` names, else the plain."""
         return rules_named(getattr(self, "backward", "plain"))
 
+    @property
+    def additive(self) -> bool:
+        """Whether the value of a cell is its share of the score, in units of the score.
+
+        Shares of several cells then add up to what the method says of them together.
+        """
+        return False
+
+    @property
+    def origin(self) -> Any:
+        """The baseline, as for `integrated_gradients`, at which an additive map is zero.
+
+        None where that is no input: the whole map has no score that it should add up to.
+        """
+        return None
+
     def explains(self, target: Any) -> Any:
         """Return the target whose score is explained, given the one that was asked for."""
         return target

@@ -67,6 +67,16 @@ class Occlusion(Method):
             )
         return None
 
+    @property
+    def additive(self) -> bool:
+        """Differences are shares where windows do not overlap."""
+        return _pair(self.stride) in (None, _pair(self.window))
+
+    @property
+    def origin(self) -> Any:
+        """The baseline that was asked for."""
+        return self.baseline
+
     def passes(self, adapter: Adapter, size: Size) -> Passes:
         """Return the shared pass, the image as it is, and one pass for each window."""
         rows, cols = self._windows(adapter, size)

@@ -62,6 +62,16 @@ class Relevance(PixelMap):
                 f"layers={self.layers!r} needs readout='layers' or 'fullgrad'."
             )
 
+    @property
+    def additive(self) -> bool:
+        """Relevance at one place shares out the score; summed over layers it counts it again."""
+        return self.readout in ("pixels", "tokens")
+
+    @property
+    def origin(self) -> Any:
+        """Zero in normalised space; relevance of tokens has no input that it starts from."""
+        return "mean" if self.readout == "pixels" else None
+
     def refusal(self, adapter: Adapter, size: Size) -> str | None:
         """Return why tokens of all blocks cannot be read, or None; pixels always can."""
         if self.readout == "pixels":
