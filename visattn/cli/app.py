@@ -13,7 +13,8 @@ import visattn.cli
 from visattn.errors import VisattnError
 
 NOT_COMMANDS = (
-    "app", "figure_axes", "figure_config", "figure_stored", "figure_values", "options", "progress",
+    "app", "export_attention", "figure_axes", "figure_config", "figure_stored", "figure_values",
+    "options", "progress",
 )  # fmt: skip
 
 

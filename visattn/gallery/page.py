@@ -55,6 +55,7 @@ def page_data(store: Store, entries: Sequence[Entry], record: Record) -> dict[st
         "opacity": record["config"]["style"].get("opacity", _default_opacity()),
         "counts": {name: sum(each.status == name for each in entries) for name in STATUSES},
         "colormaps": {name: _stops(name) for name in sorted(filter(None, colormaps))},
+        "attending": [name for name in record["models"] if _attends(record, name)],
         "photos": [_photo(store, name, group) for name, group in photos.items()],
     }
 
@@ -84,6 +85,12 @@ def _order(record: Record) -> Any:
         )
 
     return key
+
+
+def _attends(record: Record, model: str) -> bool:
+    """Return whether a model may have layers and heads of attention to be laid out on a sheet."""
+    family = record["models"][model].get("facts", {}).get("family")
+    return family not in (None, "convnet")
 
 
 def _photo(store: Store, name: str, group: Sequence[Entry]) -> dict[str, Any]:

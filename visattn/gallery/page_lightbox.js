@@ -73,7 +73,35 @@ function about(photo, map) {
     el("a", { href: map.overlay, target: "_blank" }, map.frames ? "Annotated film" : "Annotated picture"),
     map.frames ? el("a", { href: map.preview, target: "_blank" }, "Animated picture") : null,
     el("a", { href: map.map, download: "" }, map.frames ? "Maps (.npz)" : "Map (.npz)")));
+  if (!map.frames && data.attending.includes(map.model)) parts.push(sheets(photo, map));
   return parts;
+}
+
+// What a shell reads as one word.
+const quoted = (word) => (/^[\w./:@%+=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+// The folder that the page was opened from; a server does not say where its files lie.
+function folder() {
+  if (location.protocol !== "file:") return "OUT_DIR";
+  return path(location.pathname).replace(/\/[^/]*$/, "").replace(/^\/(?=[A-Za-z]:)/, "") || "/";
+}
+
+function sheets(photo, map) {
+  const commands = ["layers", "heads"].map((kind) => {
+    const words = ["visattn", "export", folder(), "--sheet", kind, "--photo", photo.name, "--model", map.model];
+    const text = words.map(quoted).join(" "), code = el("code", {}, text);
+    const copy = el("button", { type: "button", "aria-label": `Copy the command for ${kind}` }, "Copy");
+    copy.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        copy.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(code);
+      }
+    });
+    return el("div", { class: "command" }, el("pre", { tabindex: "0" }, code), copy);
+  });
+  return el("details", { class: "sheets" }, el("summary", {}, "All layers or heads on a sheet"), ...commands);
 }
 
 function legend(s) {

@@ -8,6 +8,7 @@
       overlays/IMAGE/MODEL.METHOD.png   annotated picture
       heat/IMAGE/MODEL.METHOD.png       the heat layer alone, for the page
       photos/IMAGE/{photo,thumbnail}.jpg
+      sheets/IMAGE/MODEL.{layers,heads}.png   contact sheets, where they were asked for
 
 Of a clip the maps of all frames lie in one ``.npz``, and instead of the two pictures there are::
 
@@ -31,7 +32,9 @@ from visattn.errors import ConfigError, VisattnError
 from visattn.gallery.manifest import Entry, Key, Manifest
 from visattn.gallery.slug import slug
 
-FOLDERS = ("maps", "overlays", "heat", "tiles", "photos")
+FOLDERS = ("maps", "overlays", "heat", "tiles", "photos", "sheets")
+
+SHEETS = LAYERS, HEADS = ("layers", "heads")
 
 
 class UnfinishedError(VisattnError):
@@ -96,6 +99,10 @@ class Store:
         """Return the relative path of the small copy of a photo."""
         return f"photos/{image}/thumbnail.jpg"
 
+    def sheet(self, image: str, model: str, kind: str) -> str:
+        """Return the relative path of the contact sheet of a photo's layers or heads."""
+        return f"sheets/{image}/{slug(model)}.{kind}.png"
+
     def exists(self) -> bool:
         """Return whether the folder holds a gallery.
 
@@ -158,6 +165,7 @@ class Store:
             names = self.files(entry)
             if entry.image not in shown:
                 names += [self.photo(entry.image), self.thumbnail(entry.image)]
+            names += [self.sheet(entry.image, entry.model, kind) for kind in SHEETS]
             for name in names:
                 (self.root / name).unlink(missing_ok=True)
         for path in (self.manifest.path, self.index):
