@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visattn.adapters import Refusal, chain_of
-from visattn.errors import ConfigError
+from visattn.errors import ConfigError, UnsupportedMethodError
 from visattn.geometry import Affine, Geometry
 from visattn.images import Size
 from visattn.models import Model
@@ -51,7 +51,8 @@ class Units:
         """Return squares of ``side``, or by default what a model sees as a whole.
 
         For transformers their patches, those of the finest grid; for models without tokens squares
-        of about 1/14 of the shorter side that divide the input, where there are such.
+        of about 1/14 of the shorter side that divide the input, where there are such: of these
+        preferably such that cells of the model's maps are made of them, or they of cells.
         """
         if side is not None:
             return cls.squares(size, side)
@@ -60,7 +61,7 @@ class Units:
             patches = cls._on(size, chain.layout.grid, Affine(chain.layout.cell))
             if patches is not None:
                 return patches
-        return cls.squares(size, _dividing(size))
+        return cls.squares(size, _side(size, _cell(model, size)))
 
     @classmethod
     def cells(cls, geometry: Geometry) -> Units | None:
@@ -159,11 +160,20 @@ def _edges(extent: int, count: int, scale: float, offset: float) -> tuple[int, .
     return edges if whole and fills and all(np.diff(edges) > 0) else None
 
 
-def _dividing(size: Size) -> int:
+def _cell(model: Model, size: Size) -> float | None:
+    """Return the side of a cell of a model's maps in pixels, None where it has no grid."""
+    try:
+        rows, cols = model.adapter.grid(size)[1]
+    except UnsupportedMethodError:
+        return None
+    return rows if rows == cols else None
+
+
+def _side(size: Size, cell: float | None) -> int:
     """Return the side of squares for a model without patches."""
     wanted = max(1.0, min(size) / PARTS)
     common = math.gcd(*size)
-    divisors = [d for d in range(1, common + 1) if common % d == 0]
-    nearest = min(divisors, key=lambda side: abs(math.log(side / wanted)))
-    fits = 0.5 <= nearest / wanted <= 2
-    return nearest if fits else round(wanted)
+    near = [d for d in range(1, common + 1) if common % d == 0 and 0.5 <= d / wanted <= 2]
+    fitting = [d for d in near if cell is not None and (cell % d == 0 or d % cell == 0)]
+    best = min(fitting or near, key=lambda side: abs(math.log(side / wanted)), default=None)
+    return best or round(wanted)
