@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from visattn.errors import ConfigError
 from visattn.saliency import SaliencyMap
 
 EMPTY = 1e-7
+REPEATS = 100  # draws in a row that bring nothing new before there is taken to be nothing new
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,72 @@ def mosaics(photos: int, side: int = 2, seed: int = 0, limit: int | None = None)
     return [Mosaic(chosen[place], side) for place in sorted(order)]
 
 
-def grid_pointing(found: SaliencyMap, tile: int, side: int) -> float:
+def drawn(
+    classes: Sequence[Hashable], side: int = 2, seed: int = 0, limit: int = 100
+) -> Iterator[Mosaic]:
+    """Yield mosaics of photos of distinct classes, drawn at random, no choice of photos twice.
+
+    ``classes`` (photo,) says what each photo shows. Classes are drawn evenly, then a photo of each.
+    Fewer than ``limit`` come where there are no more choices. Raises `ConfigError` for fewer
+    classes than tiles.
+    """
+    photos: dict[Hashable, list[int]] = {}
+    for place, each in enumerate(classes):
+        photos.setdefault(each, []).append(place)
+    if len(photos) < side * side:
+        raise ConfigError(f"{len(photos)} classes do not fill a mosaic of {side} x {side} tiles.")
+    own, random = list(photos.values()), np.random.default_rng(seed)
+    seen: set[frozenset[int]] = set()
+    repeats = 0
+    while len(seen) < limit and repeats < REPEATS:
+        some = random.permutation(len(own))[: side * side]
+        chosen = tuple(int(random.choice(own[place])) for place in some)
+        repeats = repeats + 1 if frozenset(chosen) in seen else 0
+        if repeats == 0:
+            seen.add(frozenset(chosen))
+            yield Mosaic(chosen, side)
+
+
+def grid_pointing(
+    found: SaliencyMap, tile: int, side: int, smooth: int = 0, interpolation: str = "bilinear"
+) -> float:
     """Return the share of a map's positive mass that lies in a tile, counted row by row.
 
-    ``sum_tile m^+ / sum m^+`` with m the raw map, bilinear on the model's input; 0 where the total
-    is at most 1e-7 of what a map of ones has or the map is not finite. A map that is even scores
-    ``1 / side^2``. In 0..1, more is better; the score rises when a map is raised to a power.
+    ``sum_tile m^+ / sum m^+`` with m the raw map, bilinear on the model's input (``nearest`` leaves
+    cells as they are, so that none at a tile's edge reaches over it), zero where its grid does not
+    reach; 0 where the total is at most 1e-7 of what a map of ones has or the map is
+    not finite. With ``smooth``, an odd number K of pixels, m is first convolved with a Gaussian of
+    K x K pixels and standard deviation K / 4. A map that is even scores ``1 / side^2``. In 0..1,
+    more is better; the score rises when a map is raised to a power. Raises `ConfigError` for an
+    input that is not cut into whole tiles.
 
     Boehle, Fritz & Schiele, CVPR 2021; Rao, Boehle & Schiele, CVPR 2022.
     """
-    positive = np.clip(found.on_input().astype(np.float64), 0, None)
+    if not np.isfinite(found.grid).all():
+        return 0.0
+    values = np.nan_to_num(found.on_input(interpolation).astype(np.float64))
+    if smooth:
+        values = gaussian_filter(values, smooth / 4, mode="constant", radius=smooth // 2)
+    positive = np.clip(values, 0, None)
     peak = positive.max(initial=0.0)
-    if not np.isfinite(positive).all() or peak <= 0:
+    if peak <= 0:
         return 0.0
     positive /= peak
-    row, col = divmod(tile, side)
-    height, width = (extent // side for extent in positive.shape)
-    inside = positive[row * height : (row + 1) * height, col * width : (col + 1) * width]
+    inside = positive[cell_of(positive.shape, tile, side)]
     total = positive.sum()
     return float(inside.sum() / total) if total > EMPTY * positive.size else 0.0
+
+
+def cell_of(shape: tuple[int, ...], tile: int, side: int) -> tuple[slice, slice]:
+    """Return rows and columns of a tile; raises `ConfigError` where tiles are not whole."""
+    if any(extent % side for extent in shape):
+        raise ConfigError(f"{shape[0]} x {shape[1]} pixels are not {side} x {side} equal tiles.")
+    height, width = (extent // side for extent in shape)
+    row, col = divmod(tile, side)
+    return (
+        slice(row * height, (row + 1) * height),
+        slice(col * width, (col + 1) * width),
+    )
 
 
 def pointed(found: SaliencyMap, tile: int, side: int) -> float:
