@@ -17,7 +17,7 @@ class Explorer:
     seen: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, browser: Any, path: Path, **context: Any) -> Explorer:
+    def open(cls, browser: Any, path: Path, fragment: str = "", **context: Any) -> Explorer:
         page = browser.new_page(**{"viewport": {"width": 1300, "height": 900}, **context})
         page.set_default_timeout(30_000)
         made = cls(page)
@@ -28,12 +28,12 @@ class Explorer:
         page.on(
             "request",
             lambda request: (
-                request.url == own
+                request.url.partition("#")[0] == own
                 or request.url.startswith("data:")
                 or made.seen.append(request.url)
             ),
         )
-        page.goto(own)
+        page.goto(own + fragment)
         made.settle()
         return made
 

@@ -14,6 +14,7 @@ from explorer_page import Explorer
 from PIL import Image as PillowImage
 
 import visattn
+import visattn.explorer.page as page_file
 from tests import zoo
 from visattn.explorer import export
 from visattn.observation import capture
@@ -56,6 +57,19 @@ def page(open_page: Any, made: Path) -> Explorer:
 
 def chosen(explorer: Explorer) -> str:
     return explorer.text("#chosen")
+
+
+def test_no_name_is_given_twice_in_the_scripts() -> None:
+    """They share one scope, where a second function silently takes the first one's place."""
+    folder = Path(page_file.__file__).parent
+    declared = re.compile(r"^(?:async )?(?:function\*?|const|let|class) (\w+)", re.MULTILINE)
+    names = [
+        name
+        for file in page_file.SCRIPTS
+        for name in declared.findall((folder / file).read_text(encoding="utf-8"))
+    ]
+    assert len(names) > 100
+    assert {name for name in names if names.count(name) > 1} == set()
 
 
 def test_it_opens_on_the_patch_in_the_middle(page: Explorer) -> None:
@@ -349,6 +363,98 @@ def test_touch_on_a_phone(open_page: Any, made: Path) -> None:
         .map((each) => Math.min(each.offsetHeight, each.offsetWidth))"""
     )
     assert min(sizes) >= 32
+
+
+def test_a_finger_drags_a_region(open_page: Any, made: Path) -> None:
+    """Sideways a finger chooses a region; up and down it scrolls the page, which is taller."""
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    explorer: Explorer = open_page(made, **phone)
+    session = explorer.page.context.new_cdp_session(explorer.page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [{"x": x, "y": y, "id": place} for place, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    start, end = explorer.at(100, 30, SIZE), explorer.at(230, 85, SIZE)
+    touch("touchStart", start)
+    for share in (0.2, 0.4, 0.6, 0.8, 1.0):
+        touch("touchMove", tuple(a + share * (b - a) for a, b in zip(start, end, strict=True)))
+    touch("touchEnd")
+    explorer.settle()
+    assert chosen(explorer).startswith("Region of ")
+    box = explorer.state("selection")["box"]
+    assert box[0] < box[2]
+    assert box[1] < box[3]
+    before = explorer.state("selection")
+    touch("touchStart", start)
+    touch("touchMove", (start[0], start[1] - 40))
+    touch("touchMove", (start[0], start[1] - 120))
+    touch("touchEnd")
+    explorer.settle()
+    assert explorer.page.evaluate("scrollY") > 0
+    assert explorer.state("selection") == before
+
+
+def written(explorer: Explorer) -> str:
+    """Return the fragment of the address once it says what is shown."""
+    explorer.page.wait_for_function("() => location.hash === visattn.fragment()")
+    found: str = explorer.page.evaluate("location.hash")
+    return found
+
+
+def test_a_link_leads_to_the_same_view(open_page: Any, made: Path) -> None:
+    explorer: Explorer = open_page(made)
+    ways = [
+        {"view": "to", "layer": 2, "head": 1, "selection": {"kind": "point", "y": 40.5, "x": 9.25}},
+        {"view": "from", "layer": 0, "selection": {"kind": "area", "box": [10, 20, 60, 90]}},
+        {"view": "rollout", "until": 3, "selection": {"kind": "read"}},
+        {"view": "to", "head": 0, "selection": {"kind": "prefix", "name": "class"}},
+        {"view": "norms", "layer": 4, "colormap": "cividis"},
+        {"view": "to", "layer": 5, "scale": "logarithm"},
+    ]
+    for way in ways:
+        explorer.set(**way)
+        address = written(explorer)
+        again: Explorer = open_page(made, fragment=address)
+        for name in ("view", "selection", "scale", "colormap"):
+            assert again.state(name) == explorer.state(name), address
+        assert again.text("#status") == explorer.text("#status")
+        if way["view"] != "rollout":
+            assert np.array_equal(again.row(), explorer.row())
+
+
+def test_a_link_that_is_typed_into_an_open_page_is_followed(page: Explorer) -> None:
+    page.page.evaluate("location.hash = '#view=from&layer=1&head=1&patch=8,8'")
+    page.page.wait_for_function("() => visattn.state.view === 'from'")
+    page.settle()
+    assert (page.state("layer"), page.state("head")) == (1, 1)
+    assert chosen(page) == "Patch in row 0, column 0"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "view=constructor", "layer=99", "layer=-1", "head=7", "head=1e3", "patch=1", "patch=NaN,3",
+        "patch=9999,3", "region=9,9,1,1", "token=<img src=x onerror=alert(1)>", "__proto__=x",
+        "toString=x", "scale=none", "colours=jet", "%E0%A4%A",
+    ],
+)  # fmt: skip
+def test_what_a_link_asks_in_vain_is_said(open_page: Any, made: Path, word: str) -> None:
+    explorer: Explorer = open_page(made, fragment=f"#{word}&layer=1")
+    assert explorer.text("#status").startswith("The link asks for what is not in this file: ")
+    assert explorer.state("layer") == 1
+    assert explorer.locator_count("img") == 1
+    explorer.press("ArrowDown")
+    assert "The link" not in explorer.text("#status")
+
+
+def test_the_link_can_be_copied(open_page: Any, made: Path) -> None:
+    explorer: Explorer = open_page(made)
+    explorer.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    explorer.page.locator("#link").click()
+    explorer.page.get_by_text("Link copied").wait_for()
+    copied = explorer.page.evaluate("navigator.clipboard.readText()")
+    assert copied == made.resolve().as_uri() + explorer.page.evaluate("visattn.fragment()")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -19,8 +19,16 @@ function asked(start, end, moved) {
 
 function pressDown(event) {
   if (event.button !== 0) return;
-  pressedAt = { point: under(event), x: event.clientX, y: event.clientY, moved: false };
-  $("stage").setPointerCapture(event.pointerId);
+  if (!event.isPrimary) return pressCancel();
+  const { selection, view } = state;
+  pressedAt = { point: under(event), x: event.clientX, y: event.clientY, moved: false, before: { selection, view } };
+  return $("stage").setPointerCapture(event.pointerId);
+}
+
+// The browser took the finger for scrolling, or a second one came to zoom: nothing was chosen.
+function pressCancel() {
+  if (pressedAt?.moved) set(pressedAt.before);
+  pressedAt = null;
 }
 
 function pressMove(event) {
@@ -37,6 +45,7 @@ function pressUp(event) {
 }
 
 function select(selection, told = false) {
+  amiss = [];
   if (selection) set({ selection, view: state.view === "norms" ? "to" : state.view });
   else if (told) $("status").textContent = "The model did not see this part of the photo.";
 }
@@ -109,7 +118,7 @@ function listen() {
   stage.addEventListener("pointerdown", pressDown);
   stage.addEventListener("pointermove", pressMove);
   stage.addEventListener("pointerup", pressUp);
-  stage.addEventListener("pointercancel", () => { pressedAt = null; });
+  stage.addEventListener("pointercancel", pressCancel);
   stage.addEventListener("pointerleave", unhover);
   document.addEventListener("keydown", keyed);
   $("layer").addEventListener("input", () => choose(Number($("layer").value)));

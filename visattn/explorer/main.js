@@ -23,7 +23,8 @@ async function start() {
   listeners.push(follow);
   listen();
   new ResizeObserver(follow).observe($("stage"));
-  await set({ selection: middle() });
+  await set({ selection: middle(), ...asksFor(location.hash) });
+  listenToAddress();
 }
 
 /** For tests and for people at the console: the state, and the numbers behind the picture. */
@@ -34,6 +35,7 @@ window.visattn = {
   answer: () => shown(),
   row: () => { const row = shownRow(); return row && [...row]; },
   heads: () => (shown()?.heads ?? []).map((row) => [...row]),
+  fragment,
   window: () => (shown()?.window ? [...shown().window] : null),
   seconds: () => sheet.seconds,
 };

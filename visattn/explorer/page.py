@@ -18,7 +18,7 @@ from visattn.images import Image
 
 SCRIPTS = (
     "arrays.js", "attention.js", "walk.js", "place.js", "state.js", "words.js", "paint.js",
-    "panel.js", "readout.js", "input.js", "main.js",
+    "panel.js", "readout.js", "input.js", "link.js", "main.js",
 )  # fmt: skip
 LONGEST = 1280
 QUALITY = 88

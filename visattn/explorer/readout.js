@@ -145,6 +145,6 @@ function follow() {
     for (const part of [followButtons, followLayers, followHeads, followPaint, followLegend, followNumbers, followEmpty, followProgress]) part();
     paintStage();
     paintThumbs();
-    $("status").textContent = describe();
+    $("status").textContent = amissWords() + describe();
   });
 }
