@@ -133,12 +133,13 @@ def _labels(path: Path) -> dict[str, str] | None:
     if not path.exists():
         return None
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        header, *rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines())) or [[]]
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not all(row.get("name") and row.get("label") is not None and len(row) == 2 for row in rows):
+    rows = [row for row in rows if row]
+    if header != ["name", "label"] or any(len(row) != 2 for row in rows):
         raise ConfigError(f"{path}: the first line is 'name,label', every other such a pair.")
-    found = {row["name"]: row["label"] for row in rows}
+    found = dict(rows)
     if len(found) != len(rows):
         raise ConfigError(f"{path}: a name stands in several lines.")
     return found
