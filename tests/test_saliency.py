@@ -38,7 +38,10 @@ def full_map(**facts: Any) -> SaliencyMap:
         prediction=Target(1, "dog"),
         warnings=("no signal: all cells are zero", "first of 3 frames"),
         statistics={"entropy": 1.25, "gini": None},
-        provenance={"image": {"path": "a/b.jpg", "sha256": "00"}, "options": {"layers": [1, 2]}},
+        provenance={
+            "image": {"path": str(Path("a/b.jpg").absolute()), "sha256": "00"},
+            "options": {"layers": [1, 2]},
+        },
         **facts,
     )
 
@@ -289,6 +292,19 @@ def test_the_photo_is_read_again_from_its_file(tmp_path: Path) -> None:
     image = photo_file(tmp_path / "p.png")
     found = SaliencyMap.load(with_photo(image).save(tmp_path / "map.npz"))
     assert np.array_equal(found.photograph().pixels, image.pixels)
+
+
+def test_a_stored_map_finds_its_photo_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    photo_file(tmp_path / "p.png")
+    monkeypatch.chdir(tmp_path)
+    found = with_photo(load_image("p.png"))
+    assert found.provenance["image"]["path"] == "p.png"
+    found.save(tmp_path / "map.npz")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert SaliencyMap.load(tmp_path / "map.npz").photograph().path == tmp_path / "p.png"
 
 
 def test_a_photo_that_has_changed_is_refused(tmp_path: Path) -> None:

@@ -156,7 +156,10 @@ class SaliencyMap:
         return html(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write grid, geometry and provenance to an ``.npz`` file, complete or not at all."""
+        """Write grid, geometry and provenance to an ``.npz`` file, complete or not at all.
+
+        The file knows its photo by an absolute path, and not from one working directory alone.
+        """
         path = Path(path)
         if path.suffix != ".npz":
             raise ConfigError(f"A map is saved as .npz, not as {path.name!r}.")
@@ -170,7 +173,7 @@ class SaliencyMap:
             "prediction": asdict(self.prediction) if self.prediction else None,
             "warnings": list(self.warnings),
             "statistics": dict(self.statistics),
-            "provenance": dict(self.provenance),
+            "provenance": _anchored(self.provenance),
             "silence": self.silence,
             "channels": self.channels.heading() if self.channels else None,
         }
@@ -215,6 +218,14 @@ class SaliencyMap:
             silence=facts.get("silence"),
             channels=ChannelRanking.stored(ranked, arrays) if ranked else None,
         )
+
+
+def _anchored(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a provenance whose photo has an absolute path."""
+    image = provenance.get("image") or {}
+    if not image.get("path"):
+        return dict(provenance)
+    return {**provenance, "image": {**image, "path": str(Path(image["path"]).absolute())}}
 
 
 def _number(value: Any) -> Any:

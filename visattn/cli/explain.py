@@ -84,9 +84,7 @@ def write(found: SaliencyMap, out: Path, style: Style) -> None:
     from visattn.overlay import draw
 
     if out.suffix.lower() == ".npz":
-        from visattn.figures.photos import anchored
-
-        anchored(found).save(out)
+        found.save(out)
     elif found.channels is not None and out.suffix.lower() in SHEETS:
         from visattn.figures import save_channels
 

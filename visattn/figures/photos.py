@@ -26,12 +26,6 @@ def photo_path(saliency: SaliencyMap) -> Path | None:
     return Path(stored) if stored else None
 
 
-def anchored(saliency: SaliencyMap) -> SaliencyMap:
-    """Return a map that knows its photo by an absolute path, and not from one directory alone."""
-    path = saliency.provenance.get("image", {}).get("path")
-    return at(saliency, Path(path).absolute()) if path else saliency
-
-
 def at(saliency: SaliencyMap, path: Path) -> SaliencyMap:
     """Return a map that looks for its photo at ``path``."""
     image = {**saliency.provenance.get("image", {}), "path": str(path)}

@@ -15,7 +15,7 @@ from visattn.errors import ConfigError
 from visattn.figures.facts import facts
 from visattn.figures.page import undated
 from visattn.figures.paper import PAPER
-from visattn.figures.photos import anchored, photo_names
+from visattn.figures.photos import photo_names
 from visattn.saliency import SaliencyMap
 
 NAMED = ("image", "model", "method", "target", "layer", "head", "query")
@@ -50,7 +50,7 @@ def save_maps(maps: Sequence[Sequence[SaliencyMap | None]], folder: str | Path) 
         known = facts(each, photos)
         words = " ".join(known[name] for name in NAMED if name in known)
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.")[:LONGEST]
-        paths.append(anchored(each).save(Path(folder) / f"{index:0{digits}}-{slug}.npz"))
+        paths.append(each.save(Path(folder) / f"{index:0{digits}}-{slug}.npz"))
     return paths
 
 
