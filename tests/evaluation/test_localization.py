@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import torch
 
 from visattn.errors import ConfigError
-from visattn.evaluation.localization import energy_pointing, rank_accuracy
+from visattn.evaluation.localization import (
+    energy_pointing,
+    heat_ratio,
+    own_object,
+    rank_accuracy,
+    roc_auc,
+    unfit,
+)
+from visattn.evaluation.measured import Measured
+from visattn.evaluation.metrics import HIGHER, LOWER, METRICS, read_metric
+from visattn.evaluation.metrics.located import Located
 from visattn.evaluation.pointing import pointing_game, touched
+from visattn.evaluation.sample import Excluded, Sample
 from visattn.geometry import Affine, Geometry
-from visattn.images import Size
+from visattn.images import Image, Size
+from visattn.models import Prepared
 from visattn.saliency import SaliencyMap
 
-METRICS = (energy_pointing, rank_accuracy, pointing_game)
+SCORES = (energy_pointing, rank_accuracy, pointing_game, heat_ratio, roc_auc)
 
 
 def pixel_map(values: np.ndarray) -> SaliencyMap:
@@ -61,19 +76,19 @@ def test_metrics_are_their_definitions(seed: int) -> None:
     assert rank_accuracy(found, mask).value == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SCORES)
 def test_the_mask_itself_scores_one_and_its_opposite_nothing(metric) -> None:
     _, mask = tied(0)
     assert metric(pixel_map(mask.astype(float)), mask).value == 1
     assert metric(pixel_map(1.0 - mask), mask).value == 0
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SCORES)
 def test_an_even_map_scores_chance(metric) -> None:
     _, mask = tied(1)
     found = metric(pixel_map(np.ones((6, 7))), mask)
     assert found.value == pytest.approx(found.chance)
-    assert found.chance == pytest.approx(mask.mean())
+    assert found.chance == pytest.approx(0.5 if metric is roc_auc else mask.mean())
 
 
 def test_a_map_without_positive_values_has_the_energy_of_chance() -> None:
@@ -129,7 +144,7 @@ def test_pixels_that_the_model_did_not_see_are_left_out() -> None:
     assert pointing_game(found, mask).value == 1
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SCORES)
 def test_bad_masks_and_maps_are_refused(metric) -> None:
     values, mask = tied(0)
     with pytest.raises(ConfigError, match="mask is 7 x 6, the photo 6 x 7"):
@@ -143,3 +158,186 @@ def test_bad_masks_and_maps_are_refused(metric) -> None:
     values[0, 0] = np.nan
     with pytest.raises(ConfigError, match="not finite"):
         metric(pixel_map(values), mask)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_roc_area_is_the_share_of_pairs_in_the_right_order(seed: int) -> None:
+    values, mask = tied(seed)
+    pairs = [
+        (values[a] > values[b]) + (values[a] == values[b]) / 2
+        for a in np.ndindex(6, 7)
+        for b in np.ndindex(6, 7)
+        if mask[a] and not mask[b]
+    ]
+    assert roc_auc(pixel_map(values), mask).value == pytest.approx(np.mean(pairs))
+
+
+def quantile(values: list[float], q: float) -> float:
+    """Linear between the two nearest ranks."""
+    ordered = sorted(values)
+    low = int(q * (len(ordered) - 1))
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (q * (len(ordered) - 1) - low) * (ordered[high] - ordered[low])
+
+
+def expected_heat_ratio(values: np.ndarray, mask: np.ndarray) -> float:
+    heat = {place: max(values[place], 0) / values.max() for place in np.ndindex(values.shape)}
+    heat = {place: value if value >= 0.1 else 0.0 for place, value in heat.items()}
+    ratios = []
+    for step in range(11):
+        threshold = min(quantile([v for v in heat.values() if v > 0], step / 10), 0.99)
+        chosen = [place for place, value in heat.items() if value >= threshold]
+        ratios.append(sum(heat[place] for place in chosen if mask[place]) / len(chosen))
+    return sum((a + b) / 20 for a, b in pairwise(ratios))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_heat_ratio_is_its_definition(seed: int) -> None:
+    _, mask = tied(seed)
+    values = np.random.default_rng(seed).normal(size=(6, 7)).round(1)
+    expected = expected_heat_ratio(values.astype(np.float32).astype(float), mask)
+    assert heat_ratio(pixel_map(values), mask).value == pytest.approx(expected)
+
+
+def test_values_below_a_tenth_of_the_maximum_are_no_heat() -> None:
+    mask = np.zeros((2, 4), bool)
+    mask[0, 0] = True
+    faint = np.full((2, 4), 0.09)
+    faint[0, 0] = 1
+    assert heat_ratio(pixel_map(faint), mask).value == 1
+    assert heat_ratio(pixel_map(faint + 0.02), mask).value < 1
+    assert heat_ratio(pixel_map(-faint), mask).value == mask.mean()
+
+
+def test_a_mask_of_everything_has_no_roc_curve() -> None:
+    with pytest.raises(ConfigError, match="covers everything"):
+        roc_auc(pixel_map(np.ones((2, 3))), np.ones((2, 3), bool))
+
+
+def test_the_own_object_gets_its_share_of_the_mass_on_objects() -> None:
+    own, others = np.zeros((3, 6), bool), np.zeros((3, 6), bool)
+    own[0, :2] = others[2, 1:5] = True
+    values = np.zeros((3, 6))
+    values[0, 0], values[2, 2], values[1, 1] = 3, 1, 100
+    found = own_object(pixel_map(values), own, others)
+    assert (found.value, found.chance) == (pytest.approx(3 / 4), pytest.approx(2 / 6))
+    elsewhere = np.zeros((3, 6))
+    elsewhere[1, 1] = 1
+    assert own_object(pixel_map(elsewhere), own, others).value == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("tolerance", [0, 2, 3, 7.5])
+def test_a_tolerance_is_a_distance_in_pixels_of_the_photo(tolerance: float) -> None:
+    mask = np.zeros((12, 20), bool)
+    mask[5:7, 10:12] = True
+    shares = []
+    for cell in np.ndindex(3, 5):
+        values = np.zeros((3, 5))
+        values[cell] = 1
+        value = pointing_game(cell_map(values, 4), mask, tolerance).value
+        pixel = np.array(cell) * 4 + 2  # the one below the centre, which lies between four
+        distances = [np.hypot(*(pixel - place)) for place in np.argwhere(mask)]
+        assert value == (min(distances) <= tolerance), cell
+        shares.append(value)
+    assert pointing_game(cell_map(values, 4), mask, tolerance).chance == np.mean(shares)
+
+
+def test_masks_that_say_nothing_have_their_reason() -> None:
+    found = cropped()
+    mask = np.zeros((8, 20), bool)
+    assert unfit(found, mask) == "empty mask"
+    mask[:, :3] = True
+    assert unfit(found, mask) == "mask outside what the model sees"
+    mask[:, 6] = True
+    assert unfit(found, mask) is None
+    mask[:, 6:14] = True
+    assert unfit(found, mask) == "mask covers everything the model sees"
+
+
+LOCATED = [name for name in METRICS.names() if issubclass(METRICS.get(name), Located)]
+
+
+def sample_of(**masks: np.ndarray) -> Sample:
+    (size,) = {mask.shape for mask in masks.values()}
+    image = Image(np.zeros((*size, 3), np.uint8))
+    return Sample("one", Prepared(image, torch.zeros(3, *size), Geometry.plain(Size(*size))),
+                  masks=masks)  # fmt: skip
+
+
+def verdict_of(name: str, values: np.ndarray, **masks: np.ndarray):
+    metric = METRICS.get(name)()
+    assert isinstance(metric, Located)
+    sample = sample_of(**masks)
+    assert metric.lacks(sample) is None
+    return metric.verdict(pixel_map(values), sample)
+
+
+def three_masks() -> dict[str, np.ndarray]:
+    """Evidence, distractors and others of 24 x 28 pixels, in stripes."""
+    masks = {name: np.zeros((24, 28), bool) for name in ("evidence", "distractors", "others")}
+    for place, mask in enumerate(masks.values()):
+        mask[4:20, 2 + 9 * place : 8 + 9 * place] = True
+    return masks
+
+
+@pytest.mark.parametrize("name", LOCATED)
+def test_the_mask_itself_is_better_than_chance_and_its_opposite_is_not(name: str) -> None:
+    masks = three_masks()
+    kind = METRICS.get(name)
+    own = masks["distractors" if name == "distractor_mass" else "evidence"].astype(float)
+    one, opposite = (verdict_of(name, values, **masks) for values in (own, 1 - own))
+    assert kind.better == (LOWER if name == "distractor_mass" else HIGHER)
+    best = 1 / own.mean() if name == "energy_ratio" else 1
+    assert one.value == pytest.approx(best)
+    assert opposite.value < one.value
+    if one.chance is not None:
+        assert opposite.value <= one.chance < one.value
+
+
+@pytest.mark.parametrize("name", LOCATED)
+def test_masks_without_a_statement_are_excluded_by_name(name: str) -> None:
+    masks = three_masks()
+    values = np.random.default_rng(0).random((24, 28))
+    need = METRICS.get(name).needs[0]
+    before = "" if need == "evidence" else f"{need}: "
+    empty = {**masks, need: np.zeros((24, 28), bool)}
+    assert verdict_of(name, values, **empty) == Excluded(f"{before}empty mask")
+    whole = {**masks, need: np.ones((24, 28), bool)}
+    reason = f"{before}mask covers everything the model sees"
+    assert verdict_of(name, values, **whole) == Excluded(reason)
+    rest = {key: mask for key, mask in masks.items() if key != need}
+    assert METRICS.get(name)().lacks(sample_of(**rest)) == f"no {need}"
+
+
+# The best threshold moves with the map: only the ladder of thresholds stays where it is.
+@pytest.mark.parametrize("name", [n for n in LOCATED if n != "segmentation_best_miou"])
+def test_powers_of_a_pixel_map_change_what_is_not_of_ranks(name: str) -> None:
+    masks = three_masks()
+    values = np.random.default_rng(1).random((24, 28)) + masks["evidence"] / 3
+    one, other = (verdict_of(name, values**power, **masks) for power in (1, 3))
+    assert isinstance(one, Measured)
+    assert (one.value == pytest.approx(other.value, abs=1e-9)) == METRICS.get(name).rank_only
+
+
+def test_the_ratio_is_the_energy_over_the_area() -> None:
+    masks = three_masks()
+    values = np.random.default_rng(2).random((24, 28))
+    ratio = verdict_of("energy_ratio", values, **masks)
+    energy = energy_pointing(pixel_map(values), masks["evidence"])
+    assert ratio.value == pytest.approx(energy.value / masks["evidence"].mean())
+    assert ratio.chance == 1
+
+
+def test_the_tolerance_is_an_option() -> None:
+    label, metric = read_metric("pointing_game:tolerance=15")
+    assert label == "pointing_game:tolerance=15"
+    masks = three_masks()
+    values = np.zeros((24, 28))
+    values[0, 27] = 1  # 20 pixels right of the evidence, 4 above
+    assert metric.verdict(pixel_map(values), sample_of(**masks)).value == 0
+    values[0, 21] = 2
+    assert metric.verdict(pixel_map(values), sample_of(**masks)).value == 1
+    assert METRICS.get("pointing_game")().verdict(pixel_map(values), sample_of(**masks)).value == 0
+    for wrong in ("-1", "True", "'near'"):
+        with pytest.raises(ConfigError, match="not a number of pixels"):
+            read_metric(f"pointing_game:tolerance={wrong}")

@@ -25,6 +25,7 @@ class RankAccuracy(Located):
     """
 
     chance: ClassVar[str] = "area of the mask"
+    rank_only: ClassVar[bool] = True
     formula: ClassVar[str] = "|top-K pixels in mask| / K, K = |mask|"
     paper: ClassVar[str] = "Arras, Osman & Samek, Information Fusion 2022"
 

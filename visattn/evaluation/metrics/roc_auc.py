@@ -25,6 +25,7 @@ class RocAuc(Located):
     """
 
     chance: ClassVar[str] = "1/2"
+    rank_only: ClassVar[bool] = True
     formula: ClassVar[str] = "P(m_in > m_out) + P(m_in = m_out) / 2"
     paper: ClassVar[str] = "Fawcett, Pattern Recognition Letters 2006"
 

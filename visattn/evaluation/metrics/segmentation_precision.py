@@ -47,6 +47,7 @@ class SegmentationAp(Segmented):
     """
 
     chance: ClassVar[str] = "area of the mask"
+    rank_only: ClassVar[bool] = True
     formula: ClassVar[str] = "sum_n (R_n - R_{n-1}) P_n"
     paper: ClassVar[str] = "Everingham et al., IJCV 2010"
 

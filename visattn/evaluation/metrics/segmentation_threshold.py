@@ -85,6 +85,7 @@ class SegmentationBestMeanIou(Segmented):
     Chefer, Gur & Wolf, CVPR 2021, who cut at the mean.
     """
 
+    chance: ClassVar[str] = "not known in closed form: see the controls"
     formula: ClassVar[str] = "max_t (IoU of {m >= t} + IoU of {m < t}) / 2"
     paper: ClassVar[str] = PAPER
 
