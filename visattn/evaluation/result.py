@@ -84,11 +84,21 @@ class Results:
         return self._known.get(key)
 
     def add(self, results: Iterable[Result]) -> None:
-        """Keep results; they are on disk when this returns. Raises OSError for a full disk."""
+        """Keep results; they are on disk when this returns.
+
+        Raises `ConfigError` where the file cannot be written; what it holds stays whole.
+        """
         new = list(results)
         if self._path is not None and new:
-            with appending(self._path) as append:
-                append("".join(each.line() for each in new))
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with appending(self._path) as append:
+                    append("".join(each.line() for each in new))
+            except OSError as error:
+                raise ConfigError(
+                    f"{self._path} cannot be written ({error.strerror or error}). What was "
+                    "measured so far is kept: run again to go on."
+                ) from error
         self._known |= {each.key: each for each in new}
 
 

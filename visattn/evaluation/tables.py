@@ -140,7 +140,7 @@ def _of_metric(card: Scorecard, label: str) -> str:
             f"`{metric.formula}`. {metric.paper}. Better: {metric.better}. "
             f"Chance: {metric.chance}{_chance(rows)}. "
             f"{'Ranks alone count' if metric.rank_only else 'Monotone transforms change it'}. "
-            f"Costs {metric.cost()} for each map; measured {_spent(rows)}."
+            f"Costs {metric.cost()} for each map; measured {_spent(metric, rows)}."
         ),
         "",
         _line(heads),
@@ -158,7 +158,7 @@ def _of_metric(card: Scorecard, label: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _spent(rows: Sequence[Row]) -> str:
+def _spent(metric: Metric, rows: Sequence[Row]) -> str:
     """Return forward passes and time of a metric, over all rows that were measured."""
     maps = sum(row.maps for row in rows)
     if not maps:
@@ -167,14 +167,12 @@ def _spent(rows: Sequence[Row]) -> str:
         sum(getattr(row, name) * row.maps for row in rows)
         for name in ("passes", "seconds", "inside")
     )
+    took = f"{seconds / maps:.2g} s"
     if not passes:
-        return f"{seconds / maps:.4f} s"
-    return (
-        f"{passes / maps:.1f} passes and {seconds / maps:.3f} s, {seconds / inside:.2f} times the "
-        "passes alone"
-        if inside
-        else f"{passes / maps:.1f} passes"
-    )
+        shared = metric.cost().forward > 0
+        return f"{took}{', on the passes of another metric' if shared else ''}"
+    times = f", {seconds / inside:.2f} times the passes alone" if inside else ""
+    return f"{passes / maps:.1f} passes and {took}{times}"
 
 
 def _chance(rows: Sequence[Row]) -> str:
@@ -261,4 +259,8 @@ def ending(card: Scorecard) -> tuple[list[str], bool]:
             failed[row.method, reason] = max(count, failed.get((row.method, reason), 0))
     lines += [f"{m} does not apply ({', '.join(k)}): {why}" for (m, why), k in refused.items()]
     lines += [f"{m}: {count} maps left out: {why}" for (m, why), count in failed.items()]
-    return lines, not (refused or any(why.startswith("no map") for _, why in failed))
+    return lines, not (
+        refused
+        or any(why.startswith("no map") for _, why in failed)
+        or "unreadable image" in card.excluded
+    )
