@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,47 @@ def test_the_stub_includes_the_figure(tmp_path: Path) -> None:
 def test_a_line_break_does_not_end_the_caption() -> None:
     text = latex("a.pdf", "on a\n\ncat\tand dog", Width.of("single"))
     assert r"\caption{on a cat and dog}" in text
+
+
+def test_letters_that_pdflatex_does_not_set_are_named() -> None:
+    text = latex("a.pdf", "on 写真 and späß \u2013 50 %", Width.of("single"))
+    assert text.splitlines()[0] == "% needs LuaLaTeX or XeLaTeX, and a font with 写真"
+    assert latex("a.pdf", "on späß \u2013 “x” \u2212 y", Width.of("single")).startswith(
+        "% needs \\use"
+    )
+
+
+PAPER = r"""\documentclass[twocolumn]{article}
+\usepackage{graphicx}
+\begin{document}
+\input{one.figure}
+\input{two.figure}
+Text.
+\end{document}
+"""
+NASTY = r"""50% & $cost_{x} # ~^ "><img src=x> \end{document} |a| späß "%"""
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_latex_compiles_the_stub(make_map: Any, tmp_path: Path) -> None:
+    drawn = figure([make_map(), make_map(method="b")], width="single")
+    for name, width in (("one.pdf", "single"), ("two.png", "double")):
+        save(drawn, tmp_path / name)
+        save_stub(tmp_path / name, f"{NASTY} {name}", Width.of(width), [NASTY])
+    (tmp_path / "paper.tex").write_text(PAPER)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Output written on paper.pdf" in done.stdout
+    assert "Overfull" not in done.stdout
+    if shutil.which("pdftotext"):
+        words = ["pdftotext", "-layout", "paper.pdf", "-"]
+        text = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "Figure 1:" in text.stdout
+        assert "\\end{document}" in text.stdout
 
 
 @pytest.mark.parametrize("name", ["50%.pdf", "a#1.pdf", "a{b.pdf", "a\nb.pdf", "a~b.svg"])

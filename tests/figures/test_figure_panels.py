@@ -13,6 +13,7 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from visattn.errors import ConfigError, ImageError
 from visattn.figures import arranged, figure, show, wrapped
@@ -239,6 +240,14 @@ def test_labels_belong_to_the_rows_that_were_given(make_map: Any) -> None:
     assert not {"x", "z"} & set(said)
     with pytest.raises(ConfigError, match="2 labels were given for 3 rows"):
         figure(maps, rows=["x", "y"])
+
+
+def test_the_label_of_a_low_row_can_be_read(make_map: Any) -> None:
+    strip = make_map(name="panorama", size=(20, 600))
+    page = figure([[strip, make_map(name="panorama", size=(20, 600), method="b")],
+                   [make_map(), make_map(method="b")]])  # fmt: skip
+    words = [text.get_text() for text in page.findobj(Text)]
+    assert "panorama" in words
 
 
 def test_columns_too_narrow_for_a_panel_are_refused(make_map: Any) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from visattn.errors import ConfigError
-from visattn.figures.typesetting import leading, measure, wrap
+from visattn.figures.typesetting import leading, measure, parts, wrap
 
 GAP, PAD = 0.045, 0.035
 TALLEST = 1.5
 MOST_LINES = 4
 NARROWEST = 0.15
+LABELLED = 0.6  # inches that a low row grows to, at most, so that its label can be read
 
 Aspects = Sequence[Sequence[float | None]]
 
@@ -126,10 +127,20 @@ class Layout:
         lowest = min(a for row in self.aspects for a in row if a)
         tallest = max(1.0, TALLEST * lowest) * room / len(weights)
         heights = [
-            self._snap(min(tallest, max((a * w for a, w in zip(row, widths, strict=True) if a))))
-            for row in self.aspects
+            self._snap(
+                max(
+                    self._shortest(label),
+                    min(tallest, max((a * w for a, w in zip(row, widths, strict=True) if a))),
+                )
+            )
+            for row, label in zip(self.aspects, self.rows, strict=True)
         ]
         return widths, heights
+
+    def _shortest(self, label: Sequence[str]) -> float:
+        """Return how high a row must be for the parts of its label, up to `LABELLED`."""
+        found = [measure(part.strip(), self.size) for fact in label for part in parts(fact)]
+        return min(LABELLED, max(found, default=0.0))
 
     def _row_lines(self, label: Sequence[str], height: float) -> list[str]:
         return [line for fact in label for line in wrap(fact, self.size, height, 2)][:MOST_LINES]

@@ -17,6 +17,8 @@ SPECIAL = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", MINUS: "$-$",
 }  # fmt: skip
 UNREADABLE = re.compile(r"""[\\%#{}$&~^"\x00-\x1f\x7f]""")
+# What pdfLaTeX does not set without further packages: all but Latin letters and common marks.
+FOREIGN = re.compile(r"[^\x00-\u017f\u2010-\u2026\u20ac\u2212]")
 
 
 def save_stub(
@@ -49,7 +51,9 @@ def latex(name: str, caption: str, width: Width, warnings: Sequence[str] = ()) -
     svg = name.lower().endswith(".svg")
     command, package = ("includesvg", "svg") if svg else ("includegraphics", "graphicx")
     label = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-") or "figure"
+    foreign = "".join(dict.fromkeys(FOREIGN.findall(caption)))
     lines = [
+        *([f"% needs LuaLaTeX or XeLaTeX, and a font with {foreign}"] if foreign else []),
         f"% needs \\usepackage{{{package}}}",
         *(f"% warning: {' '.join(each.split())}" for each in warnings),
         f"\\begin{{{width.environment}}}[t]",

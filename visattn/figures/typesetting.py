@@ -23,15 +23,19 @@ def measure(text: str, size: float, bold: bool = False) -> float:
     return SLACK * float(font(FINE, bold).getlength(text)) / FINE * size / 72
 
 
+def parts(text: str) -> list[str]:
+    """Return the parts of a text that a line may end after."""
+    return [part for part in BREAKS.findall(printable(text).strip()) if part]
+
+
 def wrap(text: str, size: float, room: float, most: int | None = None) -> list[str]:
     """Return ``text`` in lines no wider than ``room`` inches; at most ``most`` of them.
 
     Breaks after spaces and the marks _ - . / : that join names. A part that is wider than the room
     alone, and what is left for the last line, is shortened in its middle.
     """
-    parts = [part for part in BREAKS.findall(printable(text).strip()) if part]
     lines = [""]
-    for part in parts:
+    for part in parts(text):
         joined = lines[-1] + part
         if measure(joined.rstrip(), size) <= room or not lines[-1]:
             lines[-1] = joined
