@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from visattn.saliency import SaliencyMap
     from visattn.targets import SimilarityTarget, TextTarget
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {
     "AttentionRecord": "observation",
