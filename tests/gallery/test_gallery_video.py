@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import signal
@@ -742,6 +743,29 @@ def test_the_page_shows_clips(clips: Path, tmp_path: Path, browser: Any) -> None
     ]
     page.locator("#other").select_option("dark of fake")
     assert page.locator("#stage img.moving").count() == 2
+    assert page.seen == []
+    page.close()
+
+
+def test_compared_clips_show_the_same_moment(tmp_path: Path, browser: Any) -> None:
+    """Every frame has a grey of its own, so that the two sides of the line tell their frames."""
+    frames = [np.full((HEIGHT, WIDTH, 3), 20 + 28 * place, np.uint8) for place in range(8)]
+    animation(tmp_path / "in" / "a.png", frames, 250)
+    run(tmp_path / "in", tmp_path / "out", methods=["bright", "flat"])
+    page = opened(browser, tmp_path / "out" / "index.html", bypass_csp=True)
+    page.add_style_tag(content=".line, .side, .badge { display: none !important }")
+    page.locator(".tile").first.click()
+    page.wait_for_function("() => document.querySelector('#stage img.moving').complete")
+    page.locator("#stage .stack").screenshot()  # the first one is running
+    page.locator("#other").select_option("flat of fake")
+    page.wait_for_function(
+        "() => document.querySelectorAll('#stage img.moving[src*=\"?\"]').length === 2"
+    )
+    for _ in range(12):
+        shot = page.locator(".stage > .stack").screenshot()
+        pixels = np.asarray(PillowImage.open(io.BytesIO(shot)).convert("L")).astype(int)
+        row, width = pixels[pixels.shape[0] // 2], pixels.shape[1]
+        assert abs(row[width // 4] - row[3 * width // 4]) < 14
     assert page.seen == []
     page.close()
 

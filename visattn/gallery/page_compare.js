@@ -1,5 +1,5 @@
 // Two maps of one photo: side by side under a line that can be dragged, or one after the other.
-const compare = { other: null, wipe: 50, timer: null };
+const compare = { other: null, wipe: 50, timer: null, round: 0 };
 const BLINK = 700;
 
 const comparable = (map) => here().maps.filter((each) => each !== map && each.status === "ok");
@@ -27,7 +27,25 @@ function drawComparison(photo, map) {
   const line = el("div", { class: "line" });
   $("stage").firstChild.append(above, line,
     el("span", { class: "side left" }, breakable(name(map))), el("span", { class: "side right" }, breakable(name(other))));
+  if (map.preview && other.preview && !STILL.matches) inStep([...$("stage").querySelectorAll("img.moving")]);
   return showWipe();
+}
+
+// Two clips begin again together, or the line would part two moments. Another address makes the
+// browser start anew.
+async function inStep(pictures) {
+  compare.round += 1;
+  const anew = pictures.map((each) => {
+    const copy = each.cloneNode();
+    copy.src = `${each.getAttribute("src")}?${compare.round}`;
+    return copy;
+  });
+  try {
+    await Promise.all(anew.map((each) => each.decode()));
+  } catch {
+    return; // a picture that is gone shows its words
+  }
+  pictures.forEach((each, index) => each.replaceWith(anew[index]));
 }
 
 function showWipe(value = compare.wipe) {
