@@ -289,3 +289,17 @@ def test_sizes_are_scaled_whatever_they_are_called() -> None:
     assert _extent({"height": 10, "width": 20}, half) == {"height": 5, "width": 5}
     named = {"shortest_edge": 9, "longest_edge": None}
     assert _extent(named, (0.5, 0.5)) == {"shortest_edge": 5, "longest_edge": None}
+
+
+def test_tiles_that_cut_patches_are_refused(photos: Path) -> None:
+    model = visattn.load_model("vit_tiny_patch16_224", weights=None, image_size=96)
+    assert Tiling.of(model, 2).tile == (48, 48)
+    odd = visattn.load_model("vit_tiny_patch16_224", weights=None, image_size=80)
+    with pytest.raises(ConfigError, match=r"not whole patches of 16 x 16.* image_size=64"):
+        Tiling.of(odd, 2)
+
+
+@pytest.mark.parametrize("option", ["side=2.0", "count=True", "confidence=sure", "seed='1'"])
+def test_options_of_another_kind_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match=r"mosaics: \w+=.* is not a"):
+        open_dataset(f"mosaics:photos?{option}")

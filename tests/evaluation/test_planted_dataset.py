@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import visattn
+from tests.evaluation.sums import SIZE, Sums, model_of
 from visattn.errors import ConfigError
 from visattn.evaluation.bench import explained
 from visattn.evaluation.datasets import open_dataset
@@ -20,27 +21,6 @@ from visattn.evaluation.sample import Excluded, Sample
 from visattn.evaluation.trial import Trial
 from visattn.images import Size, load_image
 from visattn.models.reference import LABELS, transform
-
-SIZE = 48
-
-
-class Sums(nn.Module):
-    """Class k is the sum of all channels inside mask k, through a convolution that does nothing."""
-
-    num_classes = 8
-
-    def __init__(self, masks: dict[int, np.ndarray] | None = None) -> None:
-        super().__init__()
-        kernels = torch.zeros(8, SIZE, SIZE)
-        for label, mask in (masks or {}).items():
-            kernels[label] = torch.from_numpy(mask)
-        self.register_buffer("kernels", kernels)
-        self.first = nn.Conv2d(3, 3, 1, bias=False)
-        self.first.weight.data = torch.eye(3)[..., None, None]
-        self.global_pool = nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("bcij,kij->bk", self.global_pool(self.first(x)), self.kernels)
 
 
 class Knows(nn.Module):
@@ -60,12 +40,6 @@ class Knows(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([self.known[each.double().sum().item()] for each in x])
-
-
-def model_of(module: nn.Module, labels: Any = LABELS) -> visattn.Model:
-    return visattn.load_model(
-        module, transform=transform(Size(SIZE, SIZE)), image_size=SIZE, labels=labels
-    )
 
 
 def samples(spec: str, model: visattn.Model) -> list[Sample | Excluded]:
@@ -137,7 +111,20 @@ def test_other_kinds_need_their_own_model() -> None:
         samples("planted?kind=letter", visattn.load_model("reference:vit"))
 
 
-@pytest.mark.parametrize("options", ["count=0", "objects=0", "kind=tree", "objects=9", "size=8"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "count=0",
+        "objects=0",
+        "kind=tree",
+        "objects=9",
+        "size=8",
+        "size='96'",
+        "count=many",
+        "right=1",
+        "kind=3",
+    ],
+)
 def test_options_that_give_no_scenes_are_refused(options: str) -> None:
     with pytest.raises(ConfigError):
         open_dataset(f"planted?{options}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from visattn.adapters import Refusal, chain_of
 from visattn.errors import ConfigError, VisattnError
 from visattn.images import Image, Size
 from visattn.models import Model, Preprocessing
@@ -47,7 +48,7 @@ class Tiling:
         """Return the tiling of the model's own input, or of inputs of ``side`` tiles of a size.
 
         Raises `ConfigError` for a model whose input size or preprocessing is not known, tiles that
-        do not fill the input, and mosaics that the model does not take.
+        do not fill the input or cut patches, and mosaics that the model does not take.
         """
         own, steps = model.input_size, model.preprocessing
         if own is None or steps is None:
@@ -68,6 +69,7 @@ class Tiling:
                 f"tiles of {tile} pixels: load it with image_size={whole.height}, or leave out "
                 "tile."
             )
+        _require_whole_patches(model, side, size)
         return cls(model, side, size, scaled(steps, own, size), takes(model, size))
 
     def pixels(self, image: Image) -> torch.Tensor:
@@ -84,6 +86,20 @@ class Tiling:
         """Return the model's outputs (1, ...) for a photo alone."""
         whole = self.pixels(image) if self.takes_tile else self.model.prepare(image).tensor
         return self.model.run(whole[None].to(self.model.device, self.model.dtype))
+
+
+def _require_whole_patches(model: Model, side: int, tile: Size) -> None:
+    """Raise where a patch would lie on two tiles, so that no map could tell them apart."""
+    chain = chain_of(model.adapter, Size(tile.height * side, tile.width * side))
+    if isinstance(chain, Refusal):
+        return
+    cell = chain.layout.cell
+    if any(extent % pixels for extent, pixels in zip(tile, cell, strict=True)):
+        whole = max(1, round(tile.height / cell[0])) * round(cell[0])
+        raise ConfigError(
+            f"Tiles of {tile.height} x {tile.width} pixels are not whole patches of {cell[0]:g} x "
+            f"{cell[1]:g}: load {model.name} with image_size={whole * side}."
+        )
 
 
 def takes(model: Model, size: Size) -> bool:

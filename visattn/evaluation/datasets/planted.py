@@ -59,7 +59,11 @@ class Planted(Dataset):
                 f"count={self.count}, objects={self.objects}: at least one scene, and one object "
                 "in it, is needed."
             )
-        self.generator(self.size or 96)  # says now what is wrong with an option
+        if self.size is not None and not isinstance(self.size, int):
+            raise ConfigError(f"size={self.size!r} is not a number of pixels.")
+        self.generator(
+            96 if self.size is None else self.size
+        )  # says now what is wrong with an option
 
     def generator(self, size: int) -> PlantedEvidence:
         """Return the generator of scenes of ``size`` x ``size`` pixels."""

@@ -39,9 +39,10 @@ class DiFull(Metric):
 
     The network is cut apart at the tiles (`visattn.evaluation.difull`) and explained anew by the
     same method with the same target: the head of a tile reads features that were computed of that
-    tile alone, so that all attribution elsewhere is wrong. Gradients by the input score 1. The
-    share is that of `grid_pointing`, but of cells as they are: spread bilinear, those at a tile's
-    edge would reach over it. For convolutional networks only.
+    tile alone, so that all attribution elsewhere is wrong. The share is that of `grid_pointing`,
+    but of cells as they are: spread bilinear, those at a tile's edge would reach over it. Gradients
+    by the input score 1 where whole cells fit into a tile, a little less where some lie on two. For
+    convolutional networks only.
 
     Attributes:
         smooth: as of `grid_pointing`; smoothing leaks over the edge of a tile.
