@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint bench sweep coverage methods evidence reference train picture clean
+.PHONY: help venv demo test lint bench sweep coverage methods evidence leaderboard reference train picture clean
 
 help:
 	@echo "make demo     gallery of the sample photos in out/demo/"
@@ -12,9 +12,10 @@ help:
 	@echo "make bench    the benchmark tables"
 	@echo "make sweep    what every architecture of timm computes, in out/sweep/"
 	@echo "make coverage the page docs/coverage.md, from the sweep"
-	@echo "make methods  the table in docs/methods.md, from what methods declare"
+	@echo "make methods  the tables in docs/methods.md and docs/evaluation.md, from what is declared"
 	@echo "make evidence the tables in docs/evidence.md (hours)"
 	@echo "make reference the tables in docs/reference_models.md, with known evidence (an hour)"
+	@echo "make leaderboard the page docs/leaderboard.md: every method on what ships (two hours)"
 	@echo "make train    the weights in data/reference (less than half an hour each)"
 	@echo "make venv     the environment alone"
 	@echo "make picture  the picture of the README"
@@ -56,10 +57,14 @@ coverage: sweep
 
 methods: venv
 	$(BIN)/python scripts/write_methods.py
+	$(BIN)/python scripts/write_metrics.py
 
 evidence: venv
 	$(BIN)/python scripts/measure_methods.py
 	$(BIN)/python scripts/write_evidence.py
+
+leaderboard: venv
+	$(BIN)/python scripts/write_leaderboard.py --threads 1
 
 reference: venv
 	$(BIN)/python scripts/measure_reference.py

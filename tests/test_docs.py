@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import visattn
 from visattn.adapters import ADAPTERS
 from visattn.cli.app import build
+from visattn.evaluation import METRICS
 from visattn.gates import GATES
 from visattn.methods import get_method, list_methods
 
@@ -91,9 +92,27 @@ def test_the_table_of_methods_is_complete() -> None:
         assert f"`{name}`" in README
 
 
-def test_the_table_of_methods_is_what_methods_declare() -> None:
-    check = [sys.executable, str(ROOT / "scripts" / "write_methods.py"), "--check"]
+@pytest.mark.parametrize("script", ["write_methods.py", "write_metrics.py"])
+def test_tables_are_what_methods_metrics_and_data_sets_declare(script: str) -> None:
+    check = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     assert subprocess.run(check, check=False).returncode == 0, "run make methods"
+
+
+def test_the_examples_of_evaluation_run() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    use, own = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(use, names)  # noqa: S102  the page's own code
+    assert names["row"].against["random"].above_zero
+    try:
+        # As a module of its own: without this file's postponed annotations.
+        exec(compile(own, "example", "exec", dont_inherit=True), names)  # noqa: S102
+        card = names["evaluate"](
+            names["model"], "planted?count=4", ["rollout"], ["share_above_mean"]
+        )
+        assert 0 < card.row("share_above_mean", "random").interval.value < 1
+    finally:
+        METRICS.withdraw("share_above_mean")
 
 
 def test_the_version_is_the_changelogs_newest() -> None:

@@ -63,10 +63,25 @@ def heading(card: Scorecard) -> str:
             f"{card.facts['seed']}."
         ),
     ]
+    lines.append(f"{spent(card)}.")
     if card.excluded:
         left = ", ".join(f"{count} {reason}" for reason, count in card.excluded.items())
         lines.append(f"Samples left out: {left}.")
     return "\n".join([*lines, ""])
+
+
+def spent(card: Scorecard) -> str:
+    """Return the seconds that maps and metrics took, over all runs that the results come from."""
+    first = card.of(next(iter(card.metrics)))
+    maps = sum(row.mapping * row.maps for row in first)
+    metrics, inside = (
+        sum(getattr(row, name) * row.maps for row in card.rows) for name in ("seconds", "inside")
+    )
+    passes = sum(row.passes * row.maps for row in card.rows)
+    return (
+        f"Maps took {maps:.0f} s, metrics {metrics:.0f} s, of which {inside:.0f} s in "
+        f"{passes:.0f} forward passes"
+    )
 
 
 LEGEND = """
