@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.evaluation.annotated import LABELS, block, mask, model, photo, read
 from visattn.errors import ConfigError
@@ -192,7 +193,7 @@ def test_masks_beside_photos_and_values_of_any_format(tmp_path):
     mask(tmp_path / "x_mask.png", values, palette=True)
     rgba = np.zeros((*SIZE, 4), np.uint8)
     rgba[..., 3] = 255 * (values > 0)
-    rgba[..., 1] = values
+    rgba[..., 1] = np.maximum(values, 2 * (values == 0))  # what is transparent has a colour, too
     photo(tmp_path / "y.jpg", *SIZE)
     mask(tmp_path / "y_mask.png", rgba)
     for spec, expected in (
@@ -205,6 +206,17 @@ def test_masks_beside_photos_and_values_of_any_format(tmp_path):
         assert not excluded
         for sample in samples.values():
             assert np.array_equal(sample.masks["evidence"], expected)
+
+
+def test_a_mask_is_turned_as_its_own_tag_says(tmp_path):
+    photo(tmp_path / "x.jpg", 9, 6, turn=6)
+    evidence = block(SIZE, 1, 2, 4, 7)
+    exif = Image.Exif()
+    exif[274] = 6  # shown after a turn to the right
+    stored = Image.fromarray(np.rot90(evidence).astype(np.uint8))
+    stored.save(tmp_path / "x_mask.png", exif=exif)
+    samples, _ = read(f"masks:{tmp_path}")
+    assert np.array_equal(samples["x.jpg"].masks["evidence"], evidence)
 
 
 def test_labels_of_masks_are_names_or_indices(tmp_path):

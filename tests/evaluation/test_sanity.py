@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -311,7 +312,7 @@ def test_sensitivity_is_the_largest_relative_change(cnn):
     metric = MaxSensitivity(radius=0.5, samples=4, seed=2)
     changes = list(metric.changes(case))
     assert all(float(change.abs().max()) <= 0.5 for change in changes)
-    assert max(float(change.abs().max()) for change in changes) > 0.49
+    assert all(float(change.max()) > 0.49 and float(change.min()) < -0.49 for change in changes)
     moved = []
     for change in changes:
         found = judged(cnn, "saliency", [case.tensor + change], [1])[0].found.grid.astype(float)
@@ -347,6 +348,25 @@ def test_a_mirrored_kernel_flips_the_map_and_another_does_not(cnn):
         measured("flip_stability:similarity=iou", cnn, "saliency:cell=4")
         == [pytest.approx(1, abs=1e-3)] * 2
     )
+
+
+def test_a_kernel_that_equals_its_upside_down_flips_the_map_vertically(cnn):
+    module = copy.deepcopy(cnn.module)
+    with torch.no_grad():
+        for part in (module[0], module[2]):
+            part.weight.copy_(part.weight.transpose(2, 3))
+    model = visattn.load_model(module, labels=list("abcd"))
+    spec = "flip_stability:direction=vertical"
+    assert measured(spec, model, "saliency:cell=4") == [pytest.approx(1, abs=1e-3)] * 2
+    assert max(measured("flip_stability", model, "saliency:cell=4")) < 0.999
+
+
+def test_changes_are_those_of_the_sample(linear):
+    one, other = judged(linear, "saliency", photos(2), [1, 1])
+    first, again, second = (next(MaxSensitivity().changes(case)) for case in (one, one, other))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, next(MaxSensitivity(seed=1).changes(one)))
 
 
 def test_controls_behave_as_they_should_under_flips_and_shifts(vit):
