@@ -1,4 +1,8 @@
-"""Deletion and insertion: does the score follow what the map calls important?"""
+"""Deletion and insertion as docs/evidence.md has them: of every map, also of one without signal.
+
+Evaluations use the metrics `deletion` and `insertion`, which take the own values of a map's cells
+where units consist of such, and exclude maps without signal by name.
+"""
 
 from __future__ import annotations
 
