@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -318,6 +319,32 @@ def test_constant_maps_and_scores_that_are_no_numbers_are_excluded_by_name(model
     assert one == Excluded("the map is the same on all units")
     assert two == Excluded("the score is not finite")
     assert isinstance(three, Measured)
+
+
+def test_units_that_are_cut_at_the_border_go_by_their_mean(model) -> None:
+    image, grid = picture(), np.random.default_rng(3).standard_normal((16, 24)).astype(np.float32)
+    boxes = [
+        (slice(top, min(top + 5, 16)), slice(left, min(left + 5, 24)))
+        for top in range(0, 16, 5)
+        for left in range(0, 24, 5)
+    ]
+    order = sorted(boxes, key=lambda box: -grid[box].astype(float).mean())
+    pixels, scores = image.double().numpy(), []
+    for count in (0, 5, 10, 15, 20):
+        left = pixels.copy()
+        for rows, cols in order[:count]:
+            left[:, rows, cols] = 0
+        scores.append(logits(weights_of(model), left)[0])
+    (found,) = value(model, "aopc", case_of(model, image, grid), unit=5, steps=4)
+    assert found == pytest.approx(scores[0] - sum(scores) / 5, abs=1e-5)
+
+
+def test_a_map_that_leaves_out_part_of_the_input_is_excluded_by_name(model) -> None:
+    case = case_of(model, picture(), noise())
+    half = case.found.geometry.with_grid(case.found.geometry.grid, (2.0, 4.0))
+    found = replace(case, found=replace(case.found, geometry=half))
+    (verdict,) = metric("srg", unit=CELL).measure(Bench(model), [found])
+    assert verdict == Excluded("the map does not cover the input")
 
 
 def test_more_groups_than_units_are_excluded_by_name(model) -> None:
