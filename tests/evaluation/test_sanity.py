@@ -354,7 +354,7 @@ def test_a_kernel_that_equals_its_upside_down_flips_the_map_vertically(cnn):
     module = copy.deepcopy(cnn.module)
     with torch.no_grad():
         for part in (module[0], module[2]):
-            part.weight.copy_(part.weight.transpose(2, 3))
+            part.weight.copy_(part.weight.transpose(2, 3).clone())
     model = visattn.load_model(module, labels=list("abcd"))
     spec = "flip_stability:direction=vertical"
     assert measured(spec, model, "saliency:cell=4") == [pytest.approx(1, abs=1e-3)] * 2
