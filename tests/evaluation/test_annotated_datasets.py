@@ -219,6 +219,23 @@ def test_a_mask_is_turned_as_its_own_tag_says(tmp_path):
     assert np.array_equal(samples["x.jpg"].masks["evidence"], evidence)
 
 
+def test_masks_of_one_bit_and_of_fractions_are_read(tmp_path):
+    evidence = block(SIZE, 1, 2, 4, 7)
+    stored = {
+        "bit.png": Image.fromarray(evidence),
+        "part.tif": Image.fromarray(evidence * np.float32(0.2)),
+    }
+    for name, picture in stored.items():
+        stem, suffix = name.split(".")
+        photo(tmp_path / f"{stem}.jpg", *SIZE)
+        picture.save(tmp_path / f"{stem}_mask.{suffix}")
+    samples, excluded = read(f"masks:{tmp_path}")
+    assert list(samples) == ["bit.jpg", "part.jpg"]
+    assert not excluded
+    for sample in samples.values():
+        assert np.array_equal(sample.masks["evidence"], evidence)
+
+
 def test_labels_of_masks_are_names_or_indices(tmp_path):
     for name in ("a", "b", "c", "d", "e"):
         photo(tmp_path / "images" / f"{name}.jpg", *SIZE)
