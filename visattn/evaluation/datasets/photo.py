@@ -48,7 +48,8 @@ def read_values(path: Path) -> Values:
     """Return the values of a mask file, (row, col), upright as its own EXIF tag says.
 
     Indices of a palette image, grey values, and of a colour image its largest channel; what is
-    wholly transparent is 0. Fractions are rounded up, so that 0.2 is not nothing. Raises `ImageError` for a file that cannot be read.
+    wholly transparent is 0. Fractions are rounded up, so that 0.2 is not nothing. Raises
+    `ImageError` for a file that cannot be read.
     """
     try:
         with PillowImage.open(io.BytesIO(path.read_bytes())) as opened:
