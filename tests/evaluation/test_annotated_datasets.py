@@ -268,6 +268,8 @@ def test_folders_without_masks_are_refused(tmp_path):
     photo(tmp_path / "a.jpg", *SIZE)
     with pytest.raises(ConfigError, match="0 masks"):
         read(f"masks:{tmp_path}")
+    with pytest.raises(ConfigError, match="not an integer"):
+        open_dataset(f"masks:{tmp_path}?value=cat")
     with pytest.raises(ConfigError, match="not a folder"):
         read(f"masks:{tmp_path / 'nowhere'}")
 

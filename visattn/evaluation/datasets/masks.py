@@ -48,6 +48,10 @@ class Masks(Dataset):
 
     truths = (EVIDENCE,)
 
+    def __post_init__(self) -> None:
+        if self.value is not None and type(self.value) is not int:
+            raise ConfigError(f"masks: value={self.value!r} is not an integer.")
+
     def samples(self, model: Model) -> Iterator[Sample | Excluded]:
         """Yield the photos in the order of their paths, then what belongs to none of them."""
         folder, photos, masks = self._files()
