@@ -11,6 +11,7 @@ from torch import nn
 
 import visattn
 from tests.evaluation.removing import RANDOM, additive, metric, picture
+from visattn.errors import ConfigError
 from visattn.evaluation.imputation import imputed
 from visattn.evaluation.replacements import REPLACEMENTS, list_replacements
 from visattn.evaluation.sample import Sample
@@ -135,6 +136,12 @@ def test_black_needs_to_know_what_black_is() -> None:
     assert "what black is" in told
     assert metric("deletion").refusal(bare, RANDOM, size) is None
     assert "larger than the input" in str(metric("deletion", unit=9).refusal(bare, RANDOM, size))
+
+
+def test_black_of_other_channels_is_not_guessed(model) -> None:
+    grey = Sample("grey", model.prepare_tensor(torch.zeros(1, 16, 24)))
+    with pytest.raises(ConfigError, match="1 channels of grey is not known"):
+        REPLACEMENTS.get("black")().filling(model, grey)
 
 
 def test_units_spread_over_ragged_borders(model) -> None:

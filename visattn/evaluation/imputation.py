@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -41,6 +43,7 @@ def imputed(image: Pixels, missing: Missing) -> Pixels:
     return values.reshape(found.shape)
 
 
+@lru_cache(maxsize=2)
 def _laplacian(height: int, width: int) -> sparse.csr_matrix:
     """Return the matrix (pixel, pixel) of the sum of neighbours' weights minus the weights."""
     places = np.arange(height * width).reshape(height, width)

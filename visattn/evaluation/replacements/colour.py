@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from visattn.errors import ConfigError
 from visattn.evaluation.replacements.registry import REPLACEMENTS
 from visattn.evaluation.replacements.replacement import Substitute
 from visattn.evaluation.sample import Sample
@@ -41,10 +42,13 @@ class Black(Substitute):
     """Black before the normalisation, ``(0 - mean) / std`` of the model's own preprocessing."""
 
     def substitute(self, model: Model, sample: Sample) -> torch.Tensor:
-        """Return the normalised colour."""
-        known = model.preprocessing
-        assert known is not None  # noqa: S101  refused before
-        like = sample.prepared.tensor
+        """Return the normalised colour; raises `ConfigError` where it is not known."""
+        known, like = model.preprocessing, sample.prepared.tensor
+        if known is None or len(known.mean) != like.shape[0]:
+            raise ConfigError(
+                f"fill=black: what black is in the {like.shape[0]} channels of {sample.name} is "
+                f"not known to {model.name}."
+            )
         mean, std = (like.new_tensor(part).reshape(-1, 1, 1) for part in (known.mean, known.std))
         return -mean / std
 

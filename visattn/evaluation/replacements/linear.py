@@ -23,7 +23,7 @@ class Linear(Replacement):
     """Weighted means of neighbours, see `imputed`, plus Gaussian noise of standard deviation 0.01.
 
     In normalised space. The noise belongs to the sample: it is the same for every mask. One sparse
-    system for each mask, which takes longer than the forward pass of a small model. Where
+    system for each mask, which takes about as long as the forward pass of a small model. Where
     everything is removed nothing can be imputed: zero, the mean colour, plus noise.
 
     Rong, Leemann, Borisov, Kasneci & Kasneci, ICML 2022.
