@@ -209,6 +209,14 @@ def test_values_below_a_tenth_of_the_maximum_are_no_heat() -> None:
     assert heat_ratio(pixel_map(-faint), mask).value == mask.mean()
 
 
+def test_what_is_nearly_the_maximum_counts_at_the_highest_threshold() -> None:
+    mask = np.zeros((2, 3), bool)
+    mask[0, 1] = True
+    values = np.array([[1, 0.995, 0.5], [0.3, 0.2, 0]])
+    expected = expected_heat_ratio(values.astype(np.float32).astype(float), mask)
+    assert heat_ratio(pixel_map(values), mask).value == pytest.approx(expected)
+
+
 def test_a_mask_of_everything_has_no_roc_curve() -> None:
     with pytest.raises(ConfigError, match="covers everything"):
         roc_auc(pixel_map(np.ones((2, 3))), np.ones((2, 3), bool))

@@ -74,6 +74,11 @@ def test_the_mean_threshold_is_its_definition(seed: int) -> None:
     assert verdict("segmentation_miou", values, mask).chance == pytest.approx(background / 2)
 
 
+def test_what_is_at_the_mean_is_background() -> None:
+    values, mask = np.tile([0.0, 1, 2], (2, 1)), np.tile([False, True, False], (2, 1))
+    assert verdict("segmentation_accuracy", values, mask).value == pytest.approx(1 / 3)
+
+
 def test_an_even_map_calls_everything_background() -> None:
     _, mask = case(0)
     nothing = tally(np.zeros(SIZE, bool), mask)
