@@ -240,7 +240,9 @@ def test_labels_of_masks_are_names_or_indices(tmp_path):
     for name in ("a", "b", "c", "d", "e"):
         photo(tmp_path / "images" / f"{name}.jpg", *SIZE)
         mask(tmp_path / "masks" / f"{name}.png", np.ones(SIZE))
+    assert "label" not in open_dataset(f"masks:{tmp_path}").known()
     (tmp_path / "labels.csv").write_text("name,label\na.jpg,dog\nb,5\nc,wolf\nd,crane\nz,dog\n")
+    assert open_dataset(f"masks:{tmp_path}").known() == ("evidence", "label")
     samples, excluded = read(f"masks:{tmp_path}")
     assert {name: (s.target, s.label) for name, s in samples.items()} == {
         "a.jpg": (1, 1), "b.jpg": (5, 5),

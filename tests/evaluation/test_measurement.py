@@ -27,7 +27,7 @@ from tests.evaluation.additive import (
     lines_without_times,
 )
 from visattn.errors import CaptureError, ConfigError, UnsupportedMethodError
-from visattn.evaluation import measurement
+from visattn.evaluation import bench, measurement
 from visattn.evaluation.case import Case
 from visattn.evaluation.datasets.images import Images
 from visattn.evaluation.measurement import CHUNK, Measurement, fault_of
@@ -120,6 +120,21 @@ def test_a_nan_map_and_a_failed_map_are_faults_by_name(model) -> None:
     failed = fault_of(CaptureError("nothing was seen of block 3"))
     assert failed.reason == "no map: CaptureError"
     assert failed.detail == "nothing was seen of block 3"
+
+
+def test_a_map_that_fails_does_not_fail_the_others_of_its_batch(model, monkeypatch) -> None:
+    whole = bench.explain_batch
+
+    def fails(model, prepared, requests):
+        if any(float(each.tensor.std()) < 1e-6 for each in prepared):
+            return [[CaptureError("a flat photo")] for _ in prepared]
+        return whole(model, prepared, requests)
+
+    monkeypatch.setattr(bench, "explain_batch", fails)
+    card, _ = run(model, Noise(5, flat=2), ("saliency",))
+    row = card.row("brightness", "saliency")
+    assert row.excluded == {"no map: CaptureError": 1}
+    assert row.maps == 4
 
 
 def test_passes_are_counted_and_equal_what_the_metric_declares(model) -> None:

@@ -69,14 +69,33 @@ class Bench:
 def explained(
     model: Model, prepared: Sequence[Prepared], trial: Trial, targets: Sequence[Any]
 ) -> list[SaliencyMap | VisattnError]:
-    """Return the map of each input by a method, or why it has none, in batches of 8."""
+    """Return the map of each input by a method, or why it has none, in batches of 8.
+
+    Inputs of a batch that failed are explained once more, each alone: one must not fail the others.
+    """
     found: list[SaliencyMap | VisattnError] = []
     for start in range(0, len(prepared), EXPLAINED):
-        part = slice(start, start + EXPLAINED)
-        target = list(targets[part]) if trial.class_specific else None
-        request = Request(trial.method, target, dict(trial.options))
-        found += [answer[0] for answer in explain_batch(model, prepared[part], [request])]
+        part = range(start, min(start + EXPLAINED, len(prepared)))
+        answers = _answers(model, prepared, trial, targets, part)
+        if len(part) > 1 and any(isinstance(each, VisattnError) for each in answers):
+            alone = [_answers(model, prepared, trial, targets, [place]) for place in part]
+            answers = [answer for (answer,) in alone]
+        found += answers
     return found
+
+
+def _answers(
+    model: Model,
+    prepared: Sequence[Prepared],
+    trial: Trial,
+    targets: Sequence[Any],
+    places: Sequence[int],
+) -> list[SaliencyMap | VisattnError]:
+    """Return the answers for the inputs at some places, from one batch."""
+    target = [targets[place] for place in places] if trial.class_specific else None
+    request = Request(trial.method, target, dict(trial.options))
+    batch = [prepared[place] for place in places]
+    return [answer for (answer,) in explain_batch(model, batch, [request])]
 
 
 def _batches(inputs: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:

@@ -43,6 +43,10 @@ class Dataset(ABC):
         Raises `ConfigError` where the whole data set cannot be used.
         """
 
+    def known(self) -> tuple[str, ...]:
+        """Return what samples of the data set as it stands have: `truths`, or more than these."""
+        return self.truths
+
     def facts(self) -> dict[str, Any]:
         """Return what the data set is, for JSON."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}

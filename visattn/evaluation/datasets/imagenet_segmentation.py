@@ -54,6 +54,10 @@ class ImagenetSegmentation(Dataset):
         if self.target not in TARGETS:
             raise ConfigError(f"target={self.target!r} is not one of {', '.join(TARGETS)}.")
 
+    def known(self) -> tuple[str, ...]:
+        """Return the evidence and the label, which photos of unknown classes lack."""
+        return (*self.truths, LABEL)
+
     def samples(self, model: Model) -> Iterator[Sample | Excluded]:
         """Yield the photos in the order of the file."""
         labels = Labels(model, self.classes)

@@ -13,6 +13,7 @@ from visattn.evaluation.datasets.images import own_target
 from visattn.evaluation.datasets.labels import Aim, Labels
 from visattn.evaluation.datasets.photo import UNREADABLE_MASK, fault, prepared, read_values
 from visattn.evaluation.datasets.registry import DATASETS
+from visattn.evaluation.metrics.metric import LABEL
 from visattn.evaluation.sample import EVIDENCE, Excluded, Mask, Sample
 from visattn.images import find_images
 from visattn.models import Model
@@ -51,6 +52,10 @@ class Masks(Dataset):
     def __post_init__(self) -> None:
         if self.value is not None and type(self.value) is not int:
             raise ConfigError(f"masks: value={self.value!r} is not an integer.")
+
+    def known(self) -> tuple[str, ...]:
+        """Return the evidence, and the label where ``labels.csv`` is there."""
+        return (*self.truths, *([LABEL] if (self.source / LABELS).is_file() else []))
 
     def samples(self, model: Model) -> Iterator[Sample | Excluded]:
         """Yield the photos in the order of their paths, then what belongs to none of them."""
