@@ -16,7 +16,7 @@ from torch import nn
 import visattn
 from visattn.errors import ConfigError
 from visattn.evaluation.datasets import Dataset, open_dataset
-from visattn.evaluation.datasets.mosaics import Mosaics
+from visattn.evaluation.datasets.mosaics import Mosaics, Photo
 from visattn.evaluation.metrics import METRICS
 from visattn.evaluation.sample import Excluded, Sample
 from visattn.evaluation.tiling import Tiling, _extent, scaled, takes
@@ -207,6 +207,8 @@ class Listed(Dataset):
             yield Sample(f"{name} 1", prepared, label=index)
         prepared = model.prepare(load_image(np.full((50, 40, 3), COLOURS["red"], np.uint8)))
         yield Sample("wrong", prepared, label=3)
+        first = model.prepare(load_image(np.full((40, 40, 3), COLOURS["red"], np.uint8)))
+        yield Sample("red 2", first, label=0)
 
 
 def test_other_data_sets_lend_their_photos_and_truths(
@@ -218,6 +220,15 @@ def test_other_data_sets_lend_their_photos_and_truths(
                          Excluded("misclassified", "wrong")]  # fmt: skip
     assert {sample.name.split(": ")[1] for sample in found[2:]} < {f"{c} 0" for c in COLOURS}
     assert len(found) == 6
+
+
+def test_a_photo_counts_once_wherever_it_comes_again(
+    model: visattn.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mosaics, "_opened", lambda self: Listed())
+    found = Mosaics(Path("listed")).photos(Tiling.of(model, 2))
+    names = [each.name for each in found if isinstance(each, Photo)]
+    assert names == [f"{colour} 0" for colour in COLOURS]
 
 
 def test_planted_scenes_become_mosaics() -> None:
