@@ -173,3 +173,13 @@ def test_drawn_mosaics_hold_distinct_classes_drawn_evenly() -> None:
 def test_fewer_classes_than_tiles_are_refused() -> None:
     with pytest.raises(ConfigError, match="3 classes do not fill a mosaic of 2 x 2"):
         list(drawn("aabbc", SIDE))
+
+
+def test_a_choice_of_photos_comes_in_as_many_orders_as_are_allowed() -> None:
+    once = list(drawn("abcd", SIDE, limit=50))
+    assert len(once) == 1
+    several = list(drawn("abcd", SIDE, limit=50, orders=5))
+    assert len({mosaic.photos for mosaic in several}) == len(several) == 5
+    assert several[0] == once[0]
+    assert len(list(drawn("abcd", SIDE, limit=3, orders=5))) == 3
+    assert len(list(drawn("abcd", SIDE, limit=50, orders=50))) == 24

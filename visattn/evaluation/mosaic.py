@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -53,10 +54,11 @@ def mosaics(photos: int, side: int = 2, seed: int = 0, limit: int | None = None)
 
 
 def drawn(
-    classes: Sequence[Hashable], side: int = 2, seed: int = 0, limit: int = 100
+    classes: Sequence[Hashable], side: int = 2, seed: int = 0, limit: int = 100, orders: int = 1
 ) -> Iterator[Mosaic]:
-    """Yield mosaics of photos of distinct classes, drawn at random, no choice of photos twice.
+    """Yield mosaics of photos of distinct classes, drawn at random.
 
+    No choice of photos comes in more than ``orders`` orders, none in the same order twice.
     ``classes`` (photo,) says what each photo shows. Classes are drawn evenly, then a photo of each.
     Fewer than ``limit`` come where there are no more choices. Raises `ConfigError` for fewer
     classes than tiles.
@@ -67,14 +69,17 @@ def drawn(
     if len(photos) < side * side:
         raise ConfigError(f"{len(photos)} classes do not fill a mosaic of {side} x {side} tiles.")
     own, random = list(photos.values()), np.random.default_rng(seed)
-    seen: set[frozenset[int]] = set()
+    choices, arranged = Counter[frozenset[int]](), set[tuple[int, ...]]()
     repeats = 0
-    while len(seen) < limit and repeats < REPEATS:
+    while len(arranged) < limit and repeats < REPEATS:
         some = random.permutation(len(own))[: side * side]
         chosen = tuple(int(random.choice(own[place])) for place in some)
-        repeats = repeats + 1 if frozenset(chosen) in seen else 0
-        if repeats == 0:
-            seen.add(frozenset(chosen))
+        choice = frozenset(chosen)
+        repeats += 1
+        if choices[choice] < orders and chosen not in arranged:
+            repeats = 0
+            choices[choice] += 1
+            arranged.add(chosen)
             yield Mosaic(chosen, side)
 
 

@@ -54,8 +54,8 @@ class Mosaics(Dataset):
     Of a classifier only photos count that it gives at least ``confidence`` to one class alone (and
     the true one, where that is known), and the classes of a mosaic are distinct; the target is the
     class. Of a model without classifier the target is the similarity to the embedding of the photo
-    alone. `Tiling` says at which size a photo is alone. No choice of photos comes twice; a photo is
-    in several mosaics. Samples of one mosaic are one group.
+    alone. `Tiling` says at which size a photo is alone. A photo is in several mosaics; the samples
+    of one mosaic are one group.
 
     Attributes:
         source: a folder of photos, or the spec of another data set without options.
@@ -63,6 +63,7 @@ class Mosaics(Dataset):
         count: mosaics at most.
         seed: of the draw.
         confidence: least probability.
+        orders: in how many orders one choice of photos may come.
         tile: side of a tile in pixels; None makes mosaics of the model's own input size. With it
             the inputs are ``side * tile`` pixels, for models that take any size.
 
@@ -77,13 +78,15 @@ class Mosaics(Dataset):
     seed: int = 0
     confidence: float = 0.99
     tile: int | None = None
+    orders: int = 1
 
     def __post_init__(self) -> None:
-        whole = (self.side, self.count, 1 if self.tile is None else self.tile)
+        whole = (self.side, self.count, self.orders, 1 if self.tile is None else self.tile)
         if not all(isinstance(n, int) and n > 0 for n in whole) or self.side < 2:
             raise ConfigError(
-                f"side={self.side}, count={self.count}, tile={self.tile}: at least 2 tiles in a "
-                "row, one mosaic, and tiles of at least one pixel are needed."
+                f"side={self.side}, count={self.count}, orders={self.orders}, tile={self.tile}: at "
+                "least 2 tiles in a row, one mosaic, one order and tiles of at least one pixel are "
+                "needed."
             )
         if not 0 <= self.confidence <= 1:
             raise ConfigError(f"confidence={self.confidence!r} is not in 0..1.")
@@ -108,7 +111,7 @@ class Mosaics(Dataset):
         yield from left_out
         yield from (Excluded(reason, p.name) for p in photos if p.confidence < self.confidence)
         shown = [photo.shows for photo in sure]
-        for index, mosaic in enumerate(drawn(shown, self.side, self.seed, self.count)):
+        for index, mosaic in enumerate(drawn(shown, self.side, self.seed, self.count, self.orders)):
             yield from _tiles(tiling, mosaic, [sure[place] for place in mosaic.photos], index)
 
     def photos(self, tiling: Tiling) -> Iterator[Photo | Excluded]:
