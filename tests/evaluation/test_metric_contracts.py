@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from itertools import islice
 
@@ -14,7 +14,7 @@ from visattn.evaluation.bench import Bench, explained
 from visattn.evaluation.case import Case
 from visattn.evaluation.datasets import open_dataset
 from visattn.evaluation.measured import Measured
-from visattn.evaluation.metrics import HIGHER, LOWER, METRICS, NEITHER, Cost, list_metrics
+from visattn.evaluation.metrics import HIGHER, LOWER, METRICS, NEITHER, Cost, Metric, list_metrics
 from visattn.evaluation.sample import DISTRACTORS, Excluded, Sample
 from visattn.evaluation.trial import Trial
 from visattn.targets import resolve
@@ -26,7 +26,14 @@ METHODS = {
 }
 MODELS = ("reference:vit", "reference:cbam")
 COUNT = 2
+QUICK = {"steps": 5, "samples": 6, "stages": 2}
 OWN_MAPS = ("difull",)  # judge maps of another network, which they compute
+
+
+def quick(name: str) -> Metric:
+    """Return a metric with fewer steps than by default, where it has steps."""
+    kind = METRICS.get(name)
+    return kind(**{each.name: QUICK[each.name] for each in fields(kind) if each.name in QUICK})
 
 
 @cache
@@ -112,7 +119,7 @@ def test_every_metric_applies_somewhere() -> None:
 def test_it_costs_what_it_declares_and_a_batch_is_many_singles(
     metric: str, name: str, kind: str
 ) -> None:
-    own = METRICS.get(metric)()
+    own = quick(metric)
     bench = Bench(network(name), batch_size=5)
     together = own.measure(bench, cases(name, kind))
     assert len(together) == COUNT
@@ -144,7 +151,7 @@ def raised(case: Case) -> Case:
 
 @pytest.mark.parametrize("metric", [n for n in list_metrics() if METRICS.get(n).rank_only])
 def test_ranks_alone_count_where_it_says_so(metric: str) -> None:
-    own, name = METRICS.get(metric)(), "reference:vit"
+    own, name = quick(metric), "reference:vit"
     made = cases(name, "seeded")
     # Metrics that remove patches read the cells of a map that has one for each patch, the others
     # every pixel: in between values are averaged, and no order survives that.
@@ -160,7 +167,7 @@ def test_ranks_alone_count_where_it_says_so(metric: str) -> None:
     [n for n in list_metrics() if not METRICS.get(n).rank_only and n not in OWN_MAPS],
 )
 def test_others_change_when_a_map_is_raised_to_a_power(metric: str) -> None:
-    own = METRICS.get(metric)()
+    own = quick(metric)
     _, name, kind = next(each for each in APPLICABLE if each[0] == metric)
     made = cases(name, kind)
     plain = own.measure(Bench(network(name)), made)
