@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
     *("explain_photo", "draw_figure", "explore_photo"),
-    *("export_gallery", "render_gallery", "export_gallery_maps"),
+    *("export_gallery", "render_gallery", "export_gallery_maps", "evaluate_methods"),
 )
 
 
@@ -59,6 +59,15 @@ def test_the_examples_of_galleries_work(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "masks.json").is_file()
     assert (tmp_path / "sheet.pdf").is_file()
+
+
+def test_the_examples_of_evaluation_work(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    for words in examples("evaluate_methods"):
+        done = run([*words, "--limit", "3"], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / words[words.index("--out") + 1] / "scorecard.png").is_file()
 
 
 def test_a_wrong_command_is_one_line(tmp_path: Path) -> None:
