@@ -1,7 +1,7 @@
 """Measure methods on a data set, next to controls: a scorecard with intervals and a figure.
 
     python scripts/evaluate_methods.py planted?count=20 \\
-        --model reference:vit --method auto --method rollout --metric energy_pointing --out out/truth
+        --model reference:vit --method rollout --metric energy_pointing --out out/planted
 
     python scripts/evaluate_methods.py data/photos \\
         --model packaged:efficientnet_lite0 --method gradcam --metric sparseness --out out/photos
