@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from visattn.evaluation import interval as module
 from visattn.evaluation.interval import RESAMPLES, interval, paired
 
 
@@ -90,3 +91,19 @@ def test_a_seed_gives_the_same_interval(values: np.ndarray) -> None:
 def test_pairs_of_different_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="pairs have one shape"):
         paired(np.ones((2, 1)), np.ones((3, 1)), mean)
+
+
+def test_resamples_are_few_at_a_time_where_parts_are_many(monkeypatch) -> None:
+    parts = np.random.default_rng(1).uniform(1, 2, size=(20, 100))
+    largest = 0
+
+    def noting(some: np.ndarray) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, some.size)
+        return ratio(some)
+
+    few = interval(parts, noting)
+    assert largest <= module.ROOM
+    monkeypatch.setattr(module, "ROOM", 2_000 * parts.size)
+    assert interval(parts, noting) == few
+    assert largest == 2_000 * parts.size

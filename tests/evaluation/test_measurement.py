@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,22 +22,27 @@ from tests.evaluation.additive import (
     HEIGHT,
     ROWS,
     WIDTH,
+    Additive,
     Brightness,
     Noise,
     additive,
     lines_without_times,
 )
 from visattn.errors import CaptureError, ConfigError, UnsupportedMethodError
-from visattn.evaluation import bench, measurement
+from visattn.evaluation import bench, folder, measurement
 from visattn.evaluation.case import Case
+from visattn.evaluation.config import EvaluationConfig
 from visattn.evaluation.datasets.images import Images
+from visattn.evaluation.measured import Measured
 from visattn.evaluation.measurement import CHUNK, Measurement, fault_of
-from visattn.evaluation.result import Result, Results
+from visattn.evaluation.result import NO_NUMBER, UNFIT, Result, Results
 from visattn.evaluation.run import evaluate, read_metrics
 from visattn.evaluation.sample import EVIDENCE, Excluded, Sample
 from visattn.evaluation.scorecard import Scorecard
+from visattn.evaluation.tables import ending
 from visattn.evaluation.trial import CONTROLS
 from visattn.images import load_image
+from visattn.models.reference import transform
 
 METHODS = ("saliency", "input_x_gradient")
 
@@ -120,6 +126,70 @@ def test_a_nan_map_and_a_failed_map_are_faults_by_name(model) -> None:
     failed = fault_of(CaptureError("nothing was seen of block 3"))
     assert failed.reason == "no map: CaptureError"
     assert failed.detail == "nothing was seen of block 3"
+
+
+def test_a_value_that_is_not_finite_is_left_out_by_name(model) -> None:
+    @dataclass(frozen=True)
+    class Odd(Brightness):
+        def measure(self, bench, cases):
+            odd = [Measured(float("nan")), Measured(1.0, float("inf")), Measured(1.0, 0.5)]
+            return odd[: len(cases)]
+
+    card, _ = run(model, Noise(3), ("saliency",), metric=Odd())
+    row = card.row("brightness", "saliency")
+    assert (row.excluded, row.maps) == ({NO_NUMBER: 2}, 1)
+    assert not ending(card)[1]
+
+
+class AnySize(Additive):
+    """A model that takes inputs of any number of cells."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.global_pool(self.first(x)).mean((2, 3)) * self.weights[:, 0, 0]
+
+
+def test_what_does_not_apply_to_one_size_is_measured_and_counted_size_by_size(
+    tmp_path: Path,
+) -> None:
+    size = (HEIGHT, WIDTH)
+    model = visattn.load_model(
+        AnySize(torch.ones(3, 1, 1)), transform=transform(size), image_size=size
+    )
+
+    @dataclass(frozen=True)
+    class Sizes(Noise):
+        def samples(self, model: visattn.Model) -> Iterator[Sample | Excluded]:
+            for number, sample in enumerate(super().samples(model)):
+                if number % 3 != 1:
+                    yield sample
+                    continue
+                tensor = sample.prepared.tensor[:, :, : WIDTH - CELL]
+                yield replace(sample, prepared=model.prepare_tensor(tensor), masks={})
+
+    @dataclass(frozen=True)
+    class Fussy(Brightness):
+        needs: ClassVar[tuple[str, ...]] = ()
+
+        def refusal(self, model, trial, size):
+            del model, trial
+            return "too narrow" if size.width < WIDTH else None
+
+    class Never(Fussy):
+        def refusal(self, model, trial, size):
+            return "never"
+
+    data = Sizes(CHUNK + 4)
+    for _ in range(2):  # a second run, of known values, says the same
+        card, under_way = run(
+            model, data, ("input_x_gradient",), path=tmp_path / "r.jsonl", metric=Fussy()
+        )
+        row = card.row("brightness", "input_x_gradient")
+        assert (row.maps, row.excluded, row.refused) == (8, {UNFIT: 4}, None)
+    assert {each.detail for each in under_way.unfit} == {"too narrow"}
+    row = run(model, data, ("input_x_gradient",), metric=Never())[0].row(
+        "brightness", "input_x_gradient"
+    )
+    assert (row.maps, row.excluded, row.refused) == (0, {}, "never")
 
 
 def test_a_map_that_fails_does_not_fail_the_others_of_its_batch(model, monkeypatch) -> None:
@@ -229,6 +299,25 @@ def test_a_line_that_is_no_result_is_named(tmp_path: Path) -> None:
     path.write_text('{"key": 1}\n')
     with pytest.raises(ConfigError, match="line 1 is no result"):
         Results(path)
+
+
+def test_results_that_cannot_be_read_are_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"results\.jsonl cannot be read and continued"):
+        Results(tmp_path / "results.jsonl")
+
+
+def test_a_place_that_cannot_be_written_is_an_error_before_anything_runs(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(folder, "load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    (tmp_path / "file").write_text("mine")
+    fields = {"dataset": "planted", "model": "reference:vit", "methods": "auto", "metrics": "srg"}
+    with pytest.raises(ConfigError, match="is a file, not a folder"):
+        folder.evaluate_to(EvaluationConfig(out=tmp_path / "file", **fields))
+    monkeypatch.setattr(folder.os, "access", lambda *_: False)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        folder.evaluate_to(EvaluationConfig(out=tmp_path, **fields))
 
 
 def test_a_result_has_a_finite_value_or_a_reason() -> None:

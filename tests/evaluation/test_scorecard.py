@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from visattn.evaluation.metrics import LOWER, NEITHER
 from visattn.evaluation.report import write_report
 from visattn.evaluation.result import Result
 from visattn.evaluation.scorecard import Scorecard, grouped, rows_of
-from visattn.evaluation.tables import as_csv, as_json, as_latex, as_markdown, ending
+from visattn.evaluation.tables import as_csv, as_json, as_latex, as_markdown, ending, leads
 from visattn.evaluation.trial import Trial
 
 TRIALS = [Trial(name, name) for name in ("gae", "rollout", "saliency", "random", "edges")]
@@ -199,3 +199,73 @@ def test_rows_that_do_not_exist_are_named() -> None:
         card_of().row("m|x", "gaee")
     with pytest.raises(ConfigError, match="no row mx of gae"):
         card_of().row("mx", "gae")
+
+
+def test_pairs_of_a_group_are_the_samples_that_both_have() -> None:
+    """Of a photo with an easy and a hard class a control without the hard one is no worse."""
+    gae = [Result(f"g{i}", f"s{i}", f"p{i // 2}", "gae", "m", float(i % 2)) for i in range(8)]
+    random = [
+        Result(f"r{i}", f"s{i}", f"p{i // 2}", "random", "m", float(i % 2)) for i in range(1, 8, 2)
+    ]
+    trials = [Trial("gae", "gae"), Trial("random", "random")]
+    rows = rows_of("m", Brightness(), trials, {"gae": gae, "random": random}, {}, 0)
+    (row,) = (each for each in rows if each.method == "gae")
+    assert row.interval.value == 0.5
+    assert (row.against["random"].value, row.against["random"].high) == (0.0, 0.0)
+    assert row.verdict == "not separated"
+
+
+def test_nothing_is_better_than_a_control_that_has_no_value() -> None:
+    values = {"gae": RANDOM + 1, "random": RANDOM}
+    trials = [Trial(name, name) for name in ("gae", "random", "edges")]
+    found = results(values)
+    found["edges"] = [Result("e", "s0", "s0", "edges", "m", reason="constant map")]
+
+    def verdict(refusals: dict[str, str]) -> str | None:
+        rows = rows_of("m", Brightness(), trials, found, refusals, 0)
+        return next(row.verdict for row in rows if row.method == "gae")
+
+    assert verdict({}) == "not separated"
+    assert verdict({"edges": "does not apply"}) == "better"
+
+
+def test_the_difference_of_equal_values_is_zero_and_separates_nothing() -> None:
+    rows = rows_of("m", Brightness(), [Trial("gae", "gae"), Trial("random", "random")],
+                   results({"gae": RANDOM, "random": RANDOM}), {}, 0)  # fmt: skip
+    (row,) = (each for each in rows if each.method == "gae")
+    found = row.against["random"]
+    assert (found.value, found.low, found.high, row.verdict) == (0, 0, 0, "not separated")
+
+
+def test_what_shares_no_image_with_the_best_is_not_bold() -> None:
+    found = results({"gae": np.ones(4), "saliency": np.zeros(4)})
+    found["gae"] = [replace(e, sample=f"x{e.sample}", group=f"x{e.group}") for e in found["gae"]]
+    rows = rows_of("m", Brightness(), TRIALS[:3], found, {}, 0)
+    leading = {row.method: leads(row, Brightness()) for row in rows}
+    assert leading == {"gae": True, "saliency": False, "rollout": False}
+
+
+def test_chance_of_each_grid_is_told_and_drawn() -> None:
+    card = card_of()
+    rows = tuple(
+        replace(row, chance=0.1 * place) for place, row in enumerate(card.rows) if row.interval
+    )
+    card = replace(card, rows=rows)
+    assert "Chance: 0 (0 to 0.3 here)" in as_markdown(card)
+    lines = [line for line in chart(card).axes[0].lines if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in lines] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert len([e for e in chart(card_of()).axes[0].lines if e.get_linestyle() == "--"]) == 1
+
+
+def test_a_control_that_does_not_apply_is_no_failure() -> None:
+    rows = rows_of("m", Brightness(), [Trial("gae", "gae"), Trial("random", "random")],
+                   results({"gae": RANDOM}), {"random": "shares out nothing"}, 0)  # fmt: skip
+    card = Scorecard(tuple(rows), {"m": Brightness()}, card_of().facts, {}, 30)
+    assert ending(card) == (["30 samples"], True)
+
+
+def test_names_that_are_no_text_do_not_stop_a_report(tmp_path: Path) -> None:
+    card = card_of()
+    card.facts["dataset"]["source"] = "photos \udcff"
+    write_report(card, tmp_path)
+    assert "photos \\udcff" in (tmp_path / "scorecard.md").read_text(encoding="utf-8")

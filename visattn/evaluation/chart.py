@@ -24,6 +24,9 @@ NARROWEST, WIDEST_NAME = 1.1, 0.4  # inches of a panel; share of the width that 
 SIZE = 6.0
 # Okabe & Ito's colours, told apart by shape as well.
 INK, CONTROL, GOOD, BAD = "#000000", "#767676", "#0072b2", "#d55e00"
+DASHED: dict[str, Any] = {
+    "color": CONTROL, "linewidth": 0.6, "linestyle": (0, (3, 2)), "zorder": 0,
+}  # fmt: skip
 SHAPES = {BETTER: ("o", GOOD), WORSE: ("v", BAD)}
 ARROWS = {HIGHER: " \N{RIGHTWARDS ARROW}", LOWER: " \N{LEFTWARDS ARROW}"}
 
@@ -33,8 +36,9 @@ def chart(card: Scorecard, width: str | float = "double", venue: str = "cvpr") -
 
     Methods are in the order of the first metric. A dot is the value, a line its 95 % interval; grey
     squares are controls, blue dots better than every control, orange triangles worse than one of
-    them; the dashed line is chance, where it is known; the arrow says where better is. Panels go on
-    below where they do not fit side by side. Raises `ConfigError` where nothing was measured.
+    them; the dashed line is chance, where it is known, in the rows whose it is where maps of
+    different cells have different ones; the arrow says where better is. Panels go on below where
+    they do not fit side by side. Raises `ConfigError` where nothing was measured.
     """
     labels = [each for each in card.metrics if any(r.interval for r in card.of(each))]
     if not labels:
@@ -91,9 +95,7 @@ def _title(card: Scorecard, label: str) -> str:
 def _panel(axes: Axes, card: Scorecard, label: str, methods: Sequence[str], names: float) -> None:
     """Draw one metric; ``names`` is the room for the names of methods in inches, 0 for none."""
     rows = {row.method: row for row in card.of(label)}
-    chance = next((row.chance for row in rows.values() if row.chance is not None), None)
-    if chance is not None:
-        axes.axvline(chance, color=CONTROL, linewidth=0.6, linestyle=(0, (3, 2)), zorder=0)
+    _chance(axes, [rows[method] for method in methods])
     for place, method in enumerate(methods):
         if rows[method].interval is not None:
             _dot(axes, place, rows[method])
@@ -110,6 +112,17 @@ def _panel(axes: Axes, card: Scorecard, label: str, methods: Sequence[str], name
     for side, spine in axes.spines.items():
         spine.set_linewidth(0.4)
         spine.set_visible(side in ("bottom", "left"))
+
+
+def _chance(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw one line where all maps have one level, else a stroke in the row of each."""
+    known = {place: row.chance for place, row in enumerate(rows) if row.chance is not None}
+    measured = sum(row.interval is not None for row in rows)
+    if len(known) == measured and len({f"{chance:.6g}" for chance in known.values()}) == 1:
+        axes.axvline(next(iter(known.values())), **DASHED)
+        return
+    for place, chance in known.items():
+        axes.plot([chance, chance], [place - 0.5, place + 0.5], **DASHED)
 
 
 def _dot(axes: Axes, place: int, row: Row) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -66,6 +67,10 @@ def evaluate_to(
 
 
 def _require_ours(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, not a folder: give another --out.")
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be written (Permission denied): give another --out.")
     known = [folder / name for name in (RESULTS, RUN)]
     if not folder.is_dir() or any(path.exists() for path in known):
         return

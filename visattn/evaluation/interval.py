@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from scipy.stats import bootstrap
 Values = npt.NDArray[np.float64]
 Aggregate = Callable[[Values], Values]
 RESAMPLES, LEVEL, FEWEST = 2000, 0.95, 2
-ROOM = 2_000_000  # numbers in memory at once
+ROOM = 500_000  # numbers in memory at once
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,24 @@ def interval(parts: Values, aggregate: Aggregate, seed: int = 0) -> Interval:
     Efron & Tibshirani, An Introduction to the Bootstrap, 1993: percentiles 2.5 and 97.5 of 2000
     resamples of whole groups.
     """
-    return _drawn(len(parts), lambda index: aggregate(parts[index]), seed)
+    return _drawn(parts.shape, lambda index: aggregate(parts[index]), seed)
 
 
 def paired(one: Values, other: Values, aggregate: Aggregate, seed: int = 0) -> Interval:
     """Return the interval of the difference ``one - other`` on the same groups (group, part)."""
     if one.shape != other.shape:
         raise ValueError(f"pairs have one shape: {one.shape}, {other.shape}")
-    return _drawn(len(one), lambda i: aggregate(one[i]) - aggregate(other[i]), seed)
+    return _drawn(one.shape, lambda i: aggregate(one[i]) - aggregate(other[i]), seed)
 
 
-def _drawn(count: int, statistic: Callable[[npt.NDArray[np.int64]], Values], seed: int) -> Interval:
+def _drawn(
+    shape: tuple[int, ...], statistic: Callable[[npt.NDArray[np.int64]], Values], seed: int
+) -> Interval:
+    """Return the interval of a statistic of groups; ``shape`` (group, part) is that of the values.
+
+    Resamples are drawn a few at a time, which changes none of them: fewer where parts are many.
+    """
+    count = shape[0]
     own = float(statistic(np.arange(count)))
     if count < FEWEST:
         return Interval(own, None, None, count)
@@ -71,7 +79,7 @@ def _drawn(count: int, statistic: Callable[[npt.NDArray[np.int64]], Values], see
         of_draws,
         vectorized=True,
         n_resamples=RESAMPLES,
-        batch=max(1, ROOM // (count * 8)),
+        batch=max(1, ROOM // math.prod(shape)),
         method="percentile",
         confidence_level=LEVEL,
         rng=np.random.default_rng(seed),

@@ -20,7 +20,7 @@ from visattn.evaluation.bench import BATCH, Bench, explained
 from visattn.evaluation.case import Case
 from visattn.evaluation.datasets import Dataset
 from visattn.evaluation.metrics import Metric, Verdict
-from visattn.evaluation.result import Result, Results
+from visattn.evaluation.result import NO_NUMBER, UNFIT, Result, Results
 from visattn.evaluation.sample import Excluded, Sample
 from visattn.evaluation.scorecard import Row, Scorecard, rows_of
 from visattn.evaluation.trial import Trial, read_trials
@@ -45,6 +45,8 @@ class Measurement:
         specs: of the methods.
         results: values of this run and of earlier ones.
         batch_size: inputs in one forward pass of a metric.
+        refusals: why a method or metric does not apply, by both and by size of the input.
+        unfit: what has no value because it does not apply to inputs of that size.
     """
 
     model: Model
@@ -57,7 +59,8 @@ class Measurement:
     excluded: Counter[str] = field(default_factory=Counter)
     trials: list[Trial] = field(default_factory=list)
     found: list[Result] = field(default_factory=list)
-    refusals: dict[tuple[str, str], str] = field(default_factory=dict)
+    refusals: dict[tuple[str, str], dict[Size, str]] = field(default_factory=dict)
+    unfit: list[Result] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.bench = Bench(self.model, self.batch_size)
@@ -91,7 +94,7 @@ class Measurement:
         digests = [sample.digest() for sample in samples]
         asked: list[tuple[Trial, list[int], dict[str, list[int]]]] = []
         for trial in self.trials:
-            open_ = {label: self.open(trial, label, digests) for label in self.metrics}
+            open_ = {label: self.open(trial, label, samples, digests) for label in self.metrics}
             wanted = sorted({index for each in open_.values() for index in each})
             if wanted:
                 asked.append((trial, wanted, open_))
@@ -115,14 +118,24 @@ class Measurement:
                 for label, metric in self.metrics.items():
                     reason = own or metric.refusal(self.model, trial, size)
                     if reason:
-                        self.refusals[trial.label, label] = reason
+                        self.refusals.setdefault((trial.label, label), {})[size] = reason
 
-    def open(self, trial: Trial, label: str, digests: Sequence[str]) -> list[int]:
-        """Return the samples whose value is not known; known ones are taken over."""
-        if (trial.label, label) in self.refusals:
-            return []
+    def open(
+        self, trial: Trial, label: str, samples: Sequence[Sample], digests: Sequence[str]
+    ) -> list[int]:
+        """Return the samples whose value is not known; known ones are taken over.
+
+        Those of a size to which method or metric does not apply are none of both: `unfit`.
+        """
+        refused = self.refusals.get((trial.label, label), {})
         missing = []
-        for index, digest in enumerate(digests):
+        for index, (sample, digest) in enumerate(zip(samples, digests, strict=True)):
+            if sample.size in refused:
+                self.unfit.append(
+                    Result("", sample.name, sample.group, trial.label, label, reason=UNFIT,
+                           detail=refused[sample.size])
+                )  # fmt: skip
+                continue
             known = self.results.get(self.key(digest, trial, label))
             if known is None:
                 missing.append(index)
@@ -188,15 +201,23 @@ class Measurement:
         self.results.add(lines)
         self.found += lines
 
+    def refused(self, label: str) -> dict[str, str]:
+        """Return why methods have no value at all of a metric: it applies to no size of input."""
+        return {
+            name: next(iter(reasons.values()))
+            for (name, own), reasons in self.refusals.items()
+            if own == label and self.examined <= reasons.keys()
+        }
+
     def scorecard(self, seed: int) -> Scorecard:
         """Return what was found, with intervals from resamples of ``seed``."""
         rows: list[Row] = []
         for label, metric in self.metrics.items():
             by_method: dict[str, list[Result]] = {}
-            for each in self.found:
-                if each.metric == label:
+            refused = self.refused(label)
+            for each in (*self.found, *self.unfit):
+                if each.metric == label and each.method not in refused:
                     by_method.setdefault(each.method, []).append(each)
-            refused = {name: why for (name, own), why in self.refusals.items() if own == label}
             rows += rows_of(label, metric, self.trials, by_method, refused, seed)
         facts = {
             "model": self.model.facts(),
@@ -252,6 +273,8 @@ def _said(result: Result, verdict: Verdict | Fault | None) -> Result:
         return replace(result, reason=verdict.reason)
     if verdict is None:
         raise TypeError(f"{result.metric} gave no verdict on {result.sample}")
+    if not np.isfinite([verdict.value, verdict.chance or 0, *verdict.parts]).all():
+        return replace(result, reason=NO_NUMBER, detail=repr(verdict))
     return replace(
         result, reason=None, value=verdict.value, chance=verdict.chance, parts=verdict.parts
     )

@@ -22,7 +22,9 @@ def write_report(card: Scorecard, folder: Path) -> list[Path]:
     paths = []
     for suffix, table in TABLES.items():
         paths.append(folder / f"scorecard.{suffix}")
-        write_text(paths[-1], table(card))
+        # Names of files may hold bytes that are no text; tables show them as ``\udcff``.
+        text = table(card).encode("utf-8", "backslashreplace").decode("utf-8")
+        write_text(paths[-1], text)
     if any(row.interval is not None for row in card.rows):
         figure = chart(card)
         paths += [save(figure, folder / f"scorecard.{suffix}") for suffix in FIGURES]

@@ -13,6 +13,8 @@ from visattn.atomic import appending
 from visattn.errors import ConfigError
 
 OK, EXCLUDED = "ok", "excluded"
+NO_NUMBER = "the value is not finite"
+UNFIT = "does not apply to inputs of this size"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Result:
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
             raise ValueError(f"a value or a reason: {self.value!r}, {self.reason!r}")
-        if self.value is not None and not all(map(math.isfinite, (self.value, *self.parts))):
+        if not all(map(math.isfinite, (self.value or 0, self.chance or 0, *self.parts))):
             raise ValueError(f"{self.metric} of {self.method} on {self.sample}: not finite")
 
     def line(self) -> str:
@@ -104,13 +106,12 @@ class Results:
 
 def _read(path: Path) -> list[Result]:
     """Return the results in a file; a last line that a kill tore is cut off."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    try:
+        whole = _whole_lines(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read and continued ({error.strerror or error}): give another --out."
+        ) from error
     results = []
     for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), start=1):
         try:
@@ -121,3 +122,14 @@ def _read(path: Path) -> list[Result]:
                 "is measured again."
             ) from error
     return results
+
+
+def _whole_lines(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return whole

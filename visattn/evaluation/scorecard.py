@@ -29,9 +29,12 @@ class Row:
         chance: mean over maps, where it is known.
         maps: how many were measured.
         against: paired difference to each control on the images that both have.
-        verdict: ``better`` than every control, ``worse`` than one of them, ``not separated``; None
-            for controls and for metrics without a direction.
-        behind: paired difference to the method with the best value; None for that one.
+        verdict: ``better`` than every control that applies, ``worse`` than one of them, ``not
+            separated``, also where a control that applies has no image in common; None for controls
+            and for metrics without a direction.
+        best: whether no method has a better value.
+        behind: paired difference to the method with the best value; None for that one, and for one
+            that has no image in common with it.
         excluded: maps without a value, counted by reason.
         refused: why the metric or the method does not apply at all, or None.
         passes, explanations: forward passes and further maps that the metric took, for each map.
@@ -47,6 +50,7 @@ class Row:
     maps: int = 0
     against: Mapping[str, Interval] = field(default_factory=dict)
     verdict: str | None = None
+    best: bool = False
     behind: Interval | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
     refused: str | None = None
@@ -116,8 +120,9 @@ def rows_of(
     controls = [trial.label for trial in trials if trial.control and trial.label in values]
 
     def difference(one: str, other: str) -> Interval | None:
-        return _difference(metric, groups[one], groups[other], seed)
+        return _difference(metric, results.get(one, ()), results.get(other, ()), seed)
 
+    applying = [trial.label for trial in trials if trial.control and trial.label not in refusals]
     rows = []
     for trial in order:
         name, own = trial.label, list(results.get(trial.label, ()))
@@ -137,7 +142,8 @@ def rows_of(
                 else None,
                 maps=sum(each.value is not None for each in own),
                 against=against,
-                verdict=None if trial.control else _verdict(metric, against),
+                verdict=None if trial.control else _verdict(metric, against, applying),
+                best=name == best,
                 behind=difference(name, best) if best and known and name != best else None,
                 refused=refusals.get(name),
                 excluded=dict(Counter(each.reason for each in own if each.reason is not None)),
@@ -157,22 +163,36 @@ def grouped(results: Sequence[Result]) -> dict[str, Values]:
 
 
 def _difference(
-    metric: Metric, one: Mapping[str, Values], other: Mapping[str, Values], seed: int
+    metric: Metric, one: Sequence[Result], other: Sequence[Result], seed: int
 ) -> Interval | None:
-    both = [group for group in one if group in other]
+    """Return the difference on the samples that both have a value of, None where there are none.
+
+    Pairs are samples before they are groups: of a photo with two classes, one of which has no value
+    of the other method, only the class that both have is compared.
+    """
+    own, others = ({e.sample: e for e in found if e.value is not None} for found in (one, other))
+    both = [name for name in own if name in others]
     if not both:
         return None
-    left, right = (np.stack([each[group] for group in both]) for each in (one, other))
+    left, right = (
+        np.stack(list(grouped([found[name] for name in both]).values())) for found in (own, others)
+    )
     return paired(left, right, metric.aggregate, seed)
 
 
-def _verdict(metric: Metric, against: Mapping[str, Interval]) -> str | None:
-    """Return whether the intervals of the differences say better, worse or neither."""
+def _verdict(
+    metric: Metric, against: Mapping[str, Interval], applying: Sequence[str]
+) -> str | None:
+    """Return whether the intervals of the differences say better, worse or neither.
+
+    Nothing is better than a control of ``applying`` that it was never compared with.
+    """
     if metric.better not in (HIGHER, LOWER) or not against:
         return None
     higher = metric.better == HIGHER
     found = list(against.values())
-    if all(each.above_zero if higher else each.below_zero for each in found):
+    compared = all(name in against for name in applying)
+    if compared and all(each.above_zero if higher else each.below_zero for each in found):
         return BETTER
     if any(each.below_zero if higher else each.above_zero for each in found):
         return WORSE

@@ -11,9 +11,11 @@ from typing import Any
 
 from visattn.evaluation.interval import Interval
 from visattn.evaluation.metrics import HIGHER, LOWER, Metric
+from visattn.evaluation.result import NO_NUMBER, UNFIT
 from visattn.evaluation.scorecard import BETTER, WORSE, Row, Scorecard
 from visattn.figures.stub import escaped
 
+FAILED = ("no map:", NO_NUMBER, UNFIT)  # of reasons why maps are left out, those that are failures
 MARKS = {BETTER: " ▲", WORSE: " ▼"}
 ARROWS = {HIGHER: "↑", LOWER: "↓"}
 COLUMNS = (
@@ -112,11 +114,11 @@ def cell(row: Row, metric: Metric) -> str:
 
 
 def leads(row: Row, metric: Metric) -> bool:
-    """Return whether no other method is better by the interval of the paired difference."""
+    """Return whether the best method is this one, or not better by the paired interval."""
     if metric.better not in (HIGHER, LOWER) or row.interval is None:
         return False
     if row.behind is None:
-        return True
+        return row.best
     return not (row.behind.below_zero if metric.better == HIGHER else row.behind.above_zero)
 
 
@@ -191,8 +193,10 @@ def _spent(metric: Metric, rows: Sequence[Row]) -> str:
 
 
 def _chance(rows: Sequence[Row]) -> str:
-    known = [row.chance for row in rows if row.chance is not None]
-    return f" ({known[0]:.3g} here)" if known else ""
+    """Return the chance level of the maps: it may depend on their grid, so a range is told."""
+    known = sorted(row.chance for row in rows if row.chance is not None)
+    ends = dict.fromkeys(f"{each:.3g}" for each in (*known[:1], *known[-1:]))
+    return f" ({' to '.join(ends)} here)" if ends else ""
 
 
 def _interval(found: Interval) -> str:
@@ -262,20 +266,25 @@ def _dagger(metric: Metric) -> str:
 
 
 def ending(card: Scorecard) -> tuple[list[str], bool]:
-    """Return what to print at the end of a run, and whether everything asked for was measured."""
+    """Return what to print at the end of a run, and whether everything asked for was measured.
+
+    Controls were not asked for: where one of them does not apply nothing is missing.
+    """
     lines = [f"{card.samples} samples"]
     lines += [f"left out: {count} {reason}" for reason, count in card.excluded.items()]
     refused: dict[tuple[str, str], list[str]] = {}
     failed: dict[tuple[str, str], int] = {}
     for row in card.rows:
-        if row.refused:
+        if row.refused and not row.control:
             refused.setdefault((row.method, row.refused), []).append(row.metric)
         for reason, count in row.excluded.items():
+            if row.control and reason == UNFIT:
+                continue
             failed[row.method, reason] = max(count, failed.get((row.method, reason), 0))
     lines += [f"{m} does not apply ({', '.join(k)}): {why}" for (m, why), k in refused.items()]
     lines += [f"{m}: {count} maps left out: {why}" for (m, why), count in failed.items()]
     return lines, not (
         refused
-        or any(why.startswith("no map") for _, why in failed)
+        or any(why.startswith(FAILED) for _, why in failed)
         or "unreadable image" in card.excluded
     )
