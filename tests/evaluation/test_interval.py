@@ -77,6 +77,15 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
     assert not difference.below_zero
 
 
+@pytest.mark.parametrize("rounding", [1e-17, 2e-8])
+def test_rounding_is_no_difference(rounding: float) -> None:
+    """A class-agnostic map has 1/4 of its mass in a tile, on average over the tiles of a mosaic."""
+    one, other = np.full((6, 1), 0.25), np.full((6, 1), 0.25 - rounding)
+    for found in (paired(one, other, mean), paired(other, one, mean)):
+        assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert paired(one + 1e-5, other, mean).above_zero
+
+
 def test_one_group_has_no_interval_and_is_never_better() -> None:
     found = paired(np.ones((1, 1)), np.zeros((1, 1)), mean)
     assert (found.value, found.low, found.high) == (1.0, None, None)

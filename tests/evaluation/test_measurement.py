@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import visattn
 from tests.evaluation.additive import (
@@ -32,6 +33,7 @@ from visattn.errors import CaptureError, ConfigError, UnsupportedMethodError
 from visattn.evaluation import bench, folder, measurement
 from visattn.evaluation.case import Case
 from visattn.evaluation.config import EvaluationConfig
+from visattn.evaluation.datasets import open_dataset
 from visattn.evaluation.datasets.images import Images
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.measurement import CHUNK, Measurement, fault_of
@@ -448,3 +450,21 @@ def test_the_last_line_of_results_is_on_disk_before_the_next_method(model, tmp_p
     run(model, Noise(2), ("saliency",), path=path, metric=Looks())
     assert sizes == [0, 2, 4, 6]
     assert json.loads(path.read_text().splitlines()[0])["sample"] == "noise 0"
+
+
+def test_a_label_is_needed_only_where_the_options_read_it(model, tmp_path: Path) -> None:
+    """A folder of photos has none: the model's own choice does."""
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(tmp_path / "red.png")
+    data = Images(tmp_path)
+    with pytest.raises(ConfigError, match="positive_perturbation needs label"):
+        read_metrics(["positive_perturbation"], data)
+    spec = "positive_perturbation:against=prediction"
+    assert evaluate(model, data, ["saliency"], [spec]).row(spec, "saliency").maps == 1
+
+
+def test_a_folder_may_have_signs_of_a_spec_in_its_name(tmp_path: Path) -> None:
+    odd = tmp_path / "a:b?c=d"
+    odd.mkdir()
+    assert open_dataset(str(odd)) == Images(odd)
+    (tmp_path / "a:b").mkdir()
+    assert open_dataset(str(tmp_path / "a:b?")) == Images(tmp_path / "a:b")

@@ -179,7 +179,8 @@ def test_a_gamma_of_the_map_leaves_ranks_and_moves_ssim(vit):
         for kind, same in (("spearman", True), ("ssim", False)):
             metric = read_metric(f"{name}:similarity={kind}")[1]
             plain, other = (values(metric, Bench(vit), [each])[0] for each in (case, bent))
-            assert (abs(plain - other) < 1e-4) == same, (name, kind)
+            assert (abs(plain - other) < 1e-4) == same == metric.ranks_alone(), (name, kind)
+        assert not read_metric(f"{name}:absolute=True")[1].ranks_alone()
     sensitivity = read_metric("max_sensitivity:samples=1")[1]
     plain, other = (values(sensitivity, Bench(vit), [each])[0] for each in (case, bent))
     assert abs(plain - other) > 1e-4

@@ -245,6 +245,12 @@ def test_what_shares_no_image_with_the_best_is_not_bold() -> None:
     assert leading == {"gae": True, "saliency": False, "rollout": False}
 
 
+def test_of_one_image_the_best_alone_is_bold() -> None:
+    found = results({"gae": np.ones(1), "saliency": np.zeros(1)})
+    rows = rows_of("m", Brightness(), TRIALS[:3], found, {}, 0)
+    assert [leads(row, Brightness()) for row in rows] == [True, False, False]
+
+
 def test_chance_of_each_grid_is_told_and_drawn() -> None:
     card = card_of()
     rows = tuple(

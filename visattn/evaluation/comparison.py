@@ -13,7 +13,7 @@ from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics.metric import Metric, Verdict
 from visattn.evaluation.rerun import NO_SIGNAL, Further
 from visattn.evaluation.sample import Excluded
-from visattn.evaluation.similarity import SPEARMAN, Grid, require, similarity
+from visattn.evaluation.similarity import SPEARMAN, SSIM, Grid, require, similarity
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Comparison(Metric):
     def __post_init__(self) -> None:
         require(self.similarity)
         require_flag("absolute", self.absolute)
+
+    def ranks_alone(self) -> bool:
+        """Return whether neither values nor signs count: ``ssim`` reads the one."""
+        return self.rank_only and self.similarity != SSIM and not self.absolute
 
     def compared(self, pairs: Iterable[tuple[Grid, Grid]]) -> Verdict:
         """Return the mean similarity of pairs of maps, `Excluded` where one has none."""

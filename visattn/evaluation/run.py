@@ -68,7 +68,7 @@ def read_metrics(specs: Sequence[str], dataset: Dataset) -> dict[str, Metric]:
         raise ConfigError("No metric was given; see visattn.evaluation.list_metrics().")
     found = dict(read_metric(spec) for spec in specs)
     for label, metric in found.items():
-        missing = [need for need in metric.needs if need not in dataset.known()]
+        missing = [need for need in metric.required() if need not in dataset.known()]
         if missing:
             raise ConfigError(
                 f"{label} needs {', '.join(missing)}, which {type(dataset).__name__} does not have "

@@ -89,8 +89,8 @@ def spent(card: Scorecard) -> str:
 LEGEND = """
 Values are means over images with 95 % percentile bootstrap intervals over images. ▲: better than
 every control, ▼: worse than a control, both by the interval of the paired difference on the same
-images; no mark: not separated. ↑ higher is better, ↓ lower is better. Bold: no method is better by
-that interval. Metrics with † change when a map is raised to a power.
+images; no mark: not separated. ↑ higher is better, ↓ lower is better. Bold: the best value, and
+what that interval does not separate from it. Metrics with † change when a map is raised to a power.
 """
 
 
@@ -117,7 +117,7 @@ def leads(row: Row, metric: Metric) -> bool:
     """Return whether the best method is this one, or not better by the paired interval."""
     if metric.better not in (HIGHER, LOWER) or row.interval is None:
         return False
-    if row.behind is None:
+    if row.behind is None or row.behind.low is None:
         return row.best
     return not (row.behind.below_zero if metric.better == HIGHER else row.behind.above_zero)
 
@@ -156,7 +156,7 @@ def _of_metric(card: Scorecard, label: str) -> str:
         (
             f"`{metric.formula}`. {metric.paper}. Better: {metric.better}. "
             f"Chance: {metric.chance}{_chance(rows)}. "
-            f"{'Ranks alone count' if metric.rank_only else 'Monotone transforms change it'}. "
+            f"{'Ranks alone count' if metric.ranks_alone() else 'Monotone transforms change it'}. "
             f"Costs {metric.cost()} for each map; measured {_spent(metric, rows)}."
         ),
         "",
@@ -241,7 +241,7 @@ def _declared(metric: Metric) -> Mapping[str, Any]:
     return {
         "better": metric.better,
         "chance": metric.chance,
-        "rank_only": metric.rank_only,
+        "rank_only": metric.ranks_alone(),
         "cost": str(metric.cost()),
         "formula": metric.formula,
         "paper": metric.paper,
@@ -262,7 +262,7 @@ def _latex_arrow(metric: Metric) -> str:
 
 
 def _dagger(metric: Metric) -> str:
-    return "" if metric.rank_only else " †"
+    return "" if metric.ranks_alone() else " †"
 
 
 def ending(card: Scorecard) -> tuple[list[str], bool]:

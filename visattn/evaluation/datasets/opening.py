@@ -23,8 +23,10 @@ def open_dataset(text: str) -> Dataset:
     """
     before, _, options = text.partition("?")
     name, _, place = before.partition(":")
-    if name not in DATASETS.names() and Path(before).is_dir():
-        name, place = "images", before
+    if name not in DATASETS.names():
+        folder = next((each for each in (text, before) if Path(each).is_dir()), None)
+        if folder is not None:
+            name, place, options = "images", folder, "" if folder == text else options
     kind, given = DATASETS.get(name), parsed(f"{name}:{options}")[1]
     takes = any(each.name == SOURCE for each in fields(kind))
     if takes and not place:

@@ -97,11 +97,19 @@ class Metric(ABC):
         """
         return np.asarray(parts[..., 0].mean(axis=-1))
 
+    def required(self) -> tuple[str, ...]:
+        """Return what a sample must have, given the options; by default all that it `needs`."""
+        return self.needs
+
+    def ranks_alone(self) -> bool:
+        """Return whether the metric is `rank_only` with the options that it has."""
+        return self.rank_only
+
     def lacks(self, sample: Sample) -> str | None:
         """Return what a sample does not have although the metric needs it, or None."""
         known = {*sample.masks, *([LABEL] if sample.label is not None else [])}
         known |= {TILE} if sample.tile is not None else set()
-        missing = [need for need in self.needs if need not in known]
+        missing = [need for need in self.required() if need not in known]
         return f"no {' and no '.join(missing)}" if missing else None
 
     def options(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from visattn.evaluation.metrics.perturbation import Perturbation, fractions_of
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.metrics.road import TENTHS
 from visattn.evaluation.removal import NOTHING, Band, Path, most
-from visattn.evaluation.sample import Excluded, Sample
+from visattn.evaluation.sample import Excluded
 from visattn.evaluation.trial import Trial
 from visattn.images import Size
 from visattn.models import Model
@@ -68,9 +68,9 @@ class PositivePerturbation(Perturbation):
         """Return a fraction of the units, from one end of the order."""
         return most(fraction)
 
-    def lacks(self, sample: Sample) -> str | None:
+    def required(self) -> tuple[str, ...]:
         """Return that a label is needed, unless the model's own choice is what counts."""
-        return None if self.against == PREDICTION else super().lacks(sample)
+        return () if self.against == PREDICTION else self.needs
 
     def refusal(self, model: Model, trial: Trial, size: Size) -> str | None:
         """Return that there is no class to choose, or what else stands against it."""
