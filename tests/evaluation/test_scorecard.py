@@ -154,6 +154,26 @@ def test_latex_escapes_names_and_sets_controls_apart() -> None:
     assert text.count("{") == text.count("}")
 
 
+def test_latex_says_what_is_better_and_stacks_options() -> None:
+    card = card_of(label="m:fractions=(0.1,0.2),unit=8")
+    text = as_latex(card)
+    assert r"\shortstack[r]{m: \\ fractions=(0.1,0.2) \\ unit=8 $\uparrow$}" in text
+    (gae,) = [line for line in text.splitlines() if line.startswith("  gae &")]
+    assert gae.endswith(r"\rlap{$^{+}$} \\")
+    assert text.count(r"\rlap{$^") == 1
+    worse = as_latex(card_of(Less()))
+    assert r"\rlap{$^{-}$} \\" in worse
+
+
+def test_the_figure_has_numbers_where_there_is_room_and_names_every_mark() -> None:
+    figure = chart(card_of())
+    (axes,) = (each for each in figure.axes if each.axison)
+    low, high = axes.get_xlim()
+    assert sum(low <= each <= high for each in axes.get_xticks()) >= 4
+    words = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"better than every control", "worse than a control", "chance"} <= words
+
+
 def test_the_figure_shows_values_and_their_kinds() -> None:
     card = card_of()
     figure = chart(card)

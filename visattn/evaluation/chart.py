@@ -21,6 +21,7 @@ from visattn.figures.width import Width
 
 LINE, FOOT, GAP, EDGE, LEGEND = 0.15, 0.22, 0.16, 0.06, 0.18  # inches
 NARROWEST, WIDEST_NAME = 1.1, 0.4  # inches of a panel; share of the width that names may take
+TICK = 0.6  # inches from one number of an axis to the next, at least
 SIZE = 6.0
 # Okabe & Ito's colours, told apart by shape as well.
 INK, CONTROL, GOOD, BAD = "#000000", "#767676", "#0072b2", "#d55e00"
@@ -68,24 +69,25 @@ def chart(card: Scorecard, width: str | float = "double", venue: str = "cvpr") -
                 figure.text(left / inches, (top - 0.04) / height, "\n".join(title), va="top",
                             fontsize=SIZE, parse_math=False)  # fmt: skip
             top -= head + body + FOOT
-        figure.legend(handles=_kinds(), loc="lower center", ncols=4, fontsize=SIZE - 0.5,
+        figure.legend(handles=_kinds(), loc="lower center", ncols=5, fontsize=SIZE - 0.5,
                       frameon=False, borderaxespad=0.1, handletextpad=0.2)  # fmt: skip
     return figure
 
 
 def _kinds() -> list[Line2D]:
-    """Return one sample of each mark with its words."""
+    """Return one sample of each mark, and of the line of chance, with its words."""
     kinds = (
         ("better than every control", "o", GOOD, GOOD),
         ("worse than a control", "v", BAD, BAD),
         ("not separated", "o", INK, "white"),
         ("control", "s", CONTROL, CONTROL),
     )
-    return [
+    marks = [
         Line2D([], [], linestyle="", marker=shape, color=colour, markerfacecolor=face,
                markersize=3.0, markeredgewidth=0.8, label=words)
         for words, shape, colour, face in kinds
     ]  # fmt: skip
+    return [*marks, Line2D([], [], label="chance", **DASHED)]
 
 
 def _title(card: Scorecard, label: str) -> str:
@@ -102,7 +104,9 @@ def _panel(axes: Axes, card: Scorecard, label: str, methods: Sequence[str], name
     words = [wrap(each, SIZE, names, 1)[0] if names else "" for each in methods]
     axes.set_yticks(range(len(methods)), words, fontsize=SIZE, parse_math=False)
     axes.set_ylim(len(methods) - 0.5, -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+    room = axes.bbox.width / axes.figure.dpi  # inches
+    ticks = max(3, int(room / TICK))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
     axes.tick_params(length=2, width=0.4, labelsize=SIZE - 0.5, pad=2)
     axes.tick_params(axis="y", length=0, labelsize=SIZE)
     axes.grid(axis="x", linewidth=0.3, color="#dddddd")

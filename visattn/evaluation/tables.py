@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -123,13 +124,18 @@ def leads(row: Row, metric: Metric) -> bool:
 
 
 def as_latex(card: Scorecard) -> str:
-    r"""Return the overview as a ``tabular`` for the package booktabs."""
-    heads = [rf"{escaped(label)} {_latex_arrow(metric)}" for label, metric in card.metrics.items()]
+    r"""Return the overview as a ``tabular`` for the package booktabs.
+
+    The options of a metric stand below its name: in one line they would make tables too wide.
+    """
+    heads = [_latex_head(label, metric) for label, metric in card.metrics.items()]
     lines = [
         (
             f"% {card.facts['model']['name']} on {card.facts['dataset']['name']}, {card.samples} "
             "samples; 95 % bootstrap intervals over images"
         ),
+        "% bold: the best, and what the paired interval does not separate from it; +: better than",
+        "% every control, -: worse than a control, by the intervals of the paired differences",
         r"% needs \usepackage{booktabs}",
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"  \toprule",
@@ -210,7 +216,8 @@ def _latex_cell(row: Row, metric: Metric) -> str:
         return "--"
     value, low, high = row.interval.value, row.interval.low, row.interval.high
     text = rf"\mathbf{{{value:.3f}}}" if leads(row, metric) else f"{value:.3f}"
-    return f"${text}$" if low is None else rf"${text}_{{{low:.3f}}}^{{{high:.3f}}}$"
+    sign = {BETTER: r"\rlap{$^{+}$}", WORSE: r"\rlap{$^{-}$}"}.get(row.verdict or "", "")
+    return (f"${text}$" if low is None else rf"${text}_{{{low:.3f}}}^{{{high:.3f}}}$") + sign
 
 
 def _control(card: Scorecard, method: str) -> bool:
@@ -259,6 +266,15 @@ def _arrow(metric: Metric) -> str:
 
 def _latex_arrow(metric: Metric) -> str:
     return {HIGHER: r"$\uparrow$", LOWER: r"$\downarrow$"}.get(metric.better, "")
+
+
+def _latex_head(label: str, metric: Metric) -> str:
+    name, _, options = label.partition(":")
+    lines = [name + ":" * bool(options), *re.split(r",(?=\w+=)", options)]
+    parts = [escaped(each) for each in lines if each]
+    parts[-1] = f"{parts[-1]} {_latex_arrow(metric)}"
+    stacked = r" \\ ".join(parts)
+    return stacked if len(parts) == 1 else rf"\shortstack[r]{{{stacked}}}"
 
 
 def _dagger(metric: Metric) -> str:
