@@ -216,7 +216,9 @@ def _latex_cell(row: Row, metric: Metric) -> str:
         return "--"
     value, low, high = row.interval.value, row.interval.low, row.interval.high
     text = rf"\mathbf{{{value:.3f}}}" if leads(row, metric) else f"{value:.3f}"
-    sign = {BETTER: r"\rlap{$^{+}$}", WORSE: r"\rlap{$^{-}$}"}.get(row.verdict or "", "")
+    sign = {BETTER: r"\rlap{\,$\scriptstyle+$}", WORSE: r"\rlap{\,$\scriptstyle-$}"}.get(
+        row.verdict or "", ""
+    )
     return (f"${text}$" if low is None else rf"${text}_{{{low:.3f}}}^{{{high:.3f}}}$") + sign
 
 
