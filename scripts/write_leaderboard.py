@@ -20,7 +20,7 @@ from visattn.evaluation.tables import overview, spent
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs" / "leaderboard"
 PAGE = ROOT / "docs" / "leaderboard.md"
-NAMES = ("vit", "cbam", "dinov2", "dinov2_slow", "lite0")
+NAMES = ("vit", "cbam", "dinov2", "dinov2_slow", "lite0", "lite0_slow")
 
 
 def main() -> int:
