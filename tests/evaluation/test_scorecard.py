@@ -159,10 +159,10 @@ def test_latex_says_what_is_better_and_stacks_options() -> None:
     text = as_latex(card)
     assert r"\shortstack[r]{m: \\ fractions=(0.1,0.2) \\ unit=8 $\uparrow$}" in text
     (gae,) = [line for line in text.splitlines() if line.startswith("  gae &")]
-    assert gae.endswith(r"\rlap{\,$\scriptstyle+$} \\")
+    assert gae.endswith(r"\rlap{\,$\scriptstyle\triangle$} \\")
     assert text.count(r"\rlap{") == 1
     worse = as_latex(card_of(Less()))
-    assert r"\rlap{\,$\scriptstyle-$} \\" in worse
+    assert r"\rlap{\,$\scriptstyle\bigtriangledown$} \\" in worse
 
 
 def test_the_figure_has_numbers_where_there_is_room_and_names_every_mark() -> None:

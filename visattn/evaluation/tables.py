@@ -134,8 +134,8 @@ def as_latex(card: Scorecard) -> str:
             f"% {card.facts['model']['name']} on {card.facts['dataset']['name']}, {card.samples} "
             "samples; 95 % bootstrap intervals over images"
         ),
-        "% bold: the best, and what the paired interval does not separate from it; +: better than",
-        "% every control, -: worse than a control, by the intervals of the paired differences",
+        "% bold: the best, and what the paired interval does not separate from it; triangle: better",
+        "% than every control, upside down: worse than one, by intervals of paired differences",
         r"% needs \usepackage{booktabs}",
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"  \toprule",
@@ -216,9 +216,10 @@ def _latex_cell(row: Row, metric: Metric) -> str:
         return "--"
     value, low, high = row.interval.value, row.interval.low, row.interval.high
     text = rf"\mathbf{{{value:.3f}}}" if leads(row, metric) else f"{value:.3f}"
-    sign = {BETTER: r"\rlap{\,$\scriptstyle+$}", WORSE: r"\rlap{\,$\scriptstyle-$}"}.get(
-        row.verdict or "", ""
-    )
+    sign = {
+        BETTER: r"\rlap{\,$\scriptstyle\triangle$}",
+        WORSE: r"\rlap{\,$\scriptstyle\bigtriangledown$}",
+    }.get(row.verdict or "", "")
     return (f"${text}$" if low is None else rf"${text}_{{{low:.3f}}}^{{{high:.3f}}}$") + sign
 
 
