@@ -18,6 +18,10 @@ from visattn.figures.stub import escaped
 
 FAILED = ("no map:", NO_NUMBER, UNFIT)  # of reasons why maps are left out, those that are failures
 MARKS = {BETTER: " ▲", WORSE: " ▼"}
+LATEX_MARKS = {
+    BETTER: r"\rlap{\,$\scriptstyle\triangle$}",
+    WORSE: r"\rlap{\,$\scriptstyle\bigtriangledown$}",
+}
 ARROWS = {HIGHER: "↑", LOWER: "↓"}
 COLUMNS = (
     "metric", "method", "control", "value", "low", "high", "groups", "maps", "chance", "better",
@@ -134,8 +138,8 @@ def as_latex(card: Scorecard) -> str:
             f"% {card.facts['model']['name']} on {card.facts['dataset']['name']}, {card.samples} "
             "samples; 95 % bootstrap intervals over images"
         ),
-        "% bold: the best, and what the paired interval does not separate from it; triangle: better",
-        "% than every control, upside down: worse than one, by intervals of paired differences",
+        "% bold: the best, and what the paired interval does not separate from it",
+        "% triangle: better than every control, upside down: worse than one, by paired intervals",
         r"% needs \usepackage{booktabs}",
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"  \toprule",
@@ -216,10 +220,7 @@ def _latex_cell(row: Row, metric: Metric) -> str:
         return "--"
     value, low, high = row.interval.value, row.interval.low, row.interval.high
     text = rf"\mathbf{{{value:.3f}}}" if leads(row, metric) else f"{value:.3f}"
-    sign = {
-        BETTER: r"\rlap{\,$\scriptstyle\triangle$}",
-        WORSE: r"\rlap{\,$\scriptstyle\bigtriangledown$}",
-    }.get(row.verdict or "", "")
+    sign = LATEX_MARKS.get(row.verdict or "", "")
     return (f"${text}$" if low is None else rf"${text}_{{{low:.3f}}}^{{{high:.3f}}}$") + sign
 
 
