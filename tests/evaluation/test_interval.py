@@ -70,9 +70,9 @@ def test_pairs_separate_what_intervals_alone_do_not(values: np.ndarray) -> None:
 
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
-    found = interval(np.full((5, 1), 0.25), mean)
+    found = interval(np.full((7, 1), 0.25), mean)
     assert (found.value, found.low, found.high) == (0.25, 0.25, 0.25)
-    difference = paired(np.ones((5, 1)), np.ones((5, 1)), mean)
+    difference = paired(np.ones((7, 1)), np.ones((7, 1)), mean)
     assert not difference.above_zero
     assert not difference.below_zero
 
@@ -86,10 +86,12 @@ def test_rounding_is_no_difference(rounding: float) -> None:
     assert paired(one + 1e-5, other, mean).above_zero
 
 
-def test_one_group_has_no_interval_and_is_never_better() -> None:
-    found = paired(np.ones((1, 1)), np.zeros((1, 1)), mean)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_groups_have_no_interval_and_are_never_better(count: int) -> None:
+    found = paired(np.ones((count, 1)), np.zeros((count, 1)), mean)
     assert (found.value, found.low, found.high) == (1.0, None, None)
     assert not found.above_zero
+    assert paired(np.ones((6, 1)), np.zeros((6, 1)), mean).above_zero
 
 
 def test_a_seed_gives_the_same_interval(values: np.ndarray) -> None:

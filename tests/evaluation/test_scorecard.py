@@ -223,9 +223,9 @@ def test_rows_that_do_not_exist_are_named() -> None:
 
 def test_pairs_of_a_group_are_the_samples_that_both_have() -> None:
     """Of a photo with an easy and a hard class a control without the hard one is no worse."""
-    gae = [Result(f"g{i}", f"s{i}", f"p{i // 2}", "gae", "m", float(i % 2)) for i in range(8)]
+    gae = [Result(f"g{i}", f"s{i}", f"p{i // 2}", "gae", "m", float(i % 2)) for i in range(12)]
     random = [
-        Result(f"r{i}", f"s{i}", f"p{i // 2}", "random", "m", float(i % 2)) for i in range(1, 8, 2)
+        Result(f"r{i}", f"s{i}", f"p{i // 2}", "random", "m", float(i % 2)) for i in range(1, 12, 2)
     ]
     trials = [Trial("gae", "gae"), Trial("random", "random")]
     rows = rows_of("m", Brightness(), trials, {"gae": gae, "random": random}, {}, 0)

@@ -12,7 +12,10 @@ from scipy.stats import bootstrap
 
 Values = npt.NDArray[np.float64]
 Aggregate = Callable[[Values], Values]
-RESAMPLES, LEVEL, FEWEST = 2000, 0.95, 2
+RESAMPLES, LEVEL = 2000, 0.95
+# Of n differences by chance, all have one sign with probability 2^(1-n), and then every resample has
+# it: the interval lies beyond zero. Below six that is more often than 1 - LEVEL.
+FEWEST = 6
 ROUNDING = 1e-6  # share of values, of which maps are single precision
 ROOM = 500_000  # numbers in memory at once
 
@@ -23,7 +26,8 @@ class Interval:
 
     Attributes:
         value: over all groups.
-        low, high: None for a single group, from which nothing follows about others.
+        low, high: None for fewer than six groups, which the bootstrap separates by chance more
+            often than an interval of 95 % may.
         groups: how many were drawn from.
     """
 
