@@ -15,7 +15,7 @@ from marked import replaced
 
 from visattn.evaluation import Scorecard, evaluate_to
 from visattn.evaluation.config import EvaluationConfig, resolve_config
-from visattn.evaluation.tables import overview, spent
+from visattn.evaluation.markdown import overview, spent
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs" / "leaderboard"

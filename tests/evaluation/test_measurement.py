@@ -35,13 +35,13 @@ from visattn.evaluation.case import Case
 from visattn.evaluation.config import EvaluationConfig
 from visattn.evaluation.datasets import open_dataset
 from visattn.evaluation.datasets.images import Images
+from visattn.evaluation.ending import ending
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.measurement import CHUNK, Measurement, fault_of
 from visattn.evaluation.result import NO_NUMBER, UNFIT, Result, Results
 from visattn.evaluation.run import evaluate, read_metrics
 from visattn.evaluation.sample import EVIDENCE, Excluded, Sample
 from visattn.evaluation.scorecard import Scorecard
-from visattn.evaluation.tables import ending
 from visattn.evaluation.trial import CONTROLS
 from visattn.images import load_image
 from visattn.models.reference import transform

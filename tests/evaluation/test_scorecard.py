@@ -15,11 +15,14 @@ import pytest
 from tests.evaluation.additive import Brightness
 from visattn.errors import ConfigError
 from visattn.evaluation.chart import BAD, CONTROL, GOOD, chart
+from visattn.evaluation.ending import ending
+from visattn.evaluation.latex import as_latex
+from visattn.evaluation.markdown import as_markdown
 from visattn.evaluation.metrics import LOWER, NEITHER
 from visattn.evaluation.report import write_report
 from visattn.evaluation.result import Result
-from visattn.evaluation.scorecard import Scorecard, grouped, rows_of
-from visattn.evaluation.tables import as_csv, as_json, as_latex, as_markdown, ending, leads
+from visattn.evaluation.scorecard import Scorecard, grouped, leads, rows_of
+from visattn.evaluation.tables import as_csv, as_json
 from visattn.evaluation.trial import Trial
 
 TRIALS = [Trial(name, name) for name in ("gae", "rollout", "saliency", "random", "edges")]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from visattn.atomic import write_text
 from visattn.evaluation.chart import chart
+from visattn.evaluation.latex import as_latex
+from visattn.evaluation.markdown import as_markdown
 from visattn.evaluation.scorecard import Scorecard
-from visattn.evaluation.tables import as_csv, as_json, as_latex, as_markdown
+from visattn.evaluation.tables import as_csv, as_json
 from visattn.figures import save
 
 TABLES = {"json": as_json, "csv": as_csv, "md": as_markdown, "tex": as_latex}

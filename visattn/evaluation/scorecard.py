@@ -99,6 +99,15 @@ class Scorecard:
         return tuple(dict.fromkeys(row.method for row in self.rows))
 
 
+def leads(row: Row, metric: Metric) -> bool:
+    """Return whether the best method is this one, or not better by the paired interval."""
+    if metric.better not in (HIGHER, LOWER) or row.interval is None:
+        return False
+    if row.behind is None or row.behind.low is None:
+        return row.best
+    return not (row.behind.below_zero if metric.better == HIGHER else row.behind.above_zero)
+
+
 def rows_of(
     label: str,
     metric: Metric,
