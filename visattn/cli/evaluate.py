@@ -99,7 +99,7 @@ def command(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted: run again to continue", err=True)
         raise typer.Exit(130) from None
-    from visattn.evaluation.tables import ending
+    from visattn.evaluation.ending import ending
 
     lines, whole = ending(card)
     typer.echo("\r", nl=False, err=True)

@@ -13,8 +13,8 @@ from scipy.stats import bootstrap
 Values = npt.NDArray[np.float64]
 Aggregate = Callable[[Values], Values]
 RESAMPLES, LEVEL = 2000, 0.95
-# By chance n differences have one sign with probability 2^(1-n); every resample then has it, and the
-# interval lies beyond zero. Below six that is more often than 1 - LEVEL.
+# By chance n differences have one sign with probability 2^(1-n). Every resample then has it, and
+# the interval lies beyond zero. Below six that is more often than 1 - LEVEL.
 FEWEST = 6
 ROUNDING = 1e-6  # share of values, of which maps are single precision
 ROOM = 500_000  # numbers in memory at once
