@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -334,6 +335,23 @@ def test_the_ratio_is_the_energy_over_the_area() -> None:
     energy = energy_pointing(pixel_map(values), masks["evidence"])
     assert ratio.value == pytest.approx(energy.value / masks["evidence"].mean())
     assert ratio.chance == 1
+
+
+def test_a_cell_on_the_edges_of_tiles_counts_for_one_of_them() -> None:
+    """The middle of an odd grid touches all four tiles of a mosaic, and points at one at most."""
+    cells, hits, chances = np.zeros((7, 7)), [], []
+    cells[3, 3] = 1
+    for tile in range(4):
+        mask = np.zeros((28, 28), bool)
+        mask[tile // 2 * 14 :, tile % 2 * 14 :][:14, :14] = True
+        sample = sample_of(evidence=mask)
+        metric = METRICS.get("pointing_game")()
+        assert metric.verdict(cell_map(cells, 4), sample).value == 1
+        found = metric.verdict(cell_map(cells, 4), replace(sample, tile=(tile, 2)))
+        hits.append(found.value)
+        chances.append(found.chance)
+    assert sum(hits) == 1
+    assert sum(chances) == pytest.approx(1)
 
 
 def test_the_tolerance_is_an_option() -> None:

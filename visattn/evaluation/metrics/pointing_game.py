@@ -23,7 +23,8 @@ class PointingGame(Located):
 
     Attributes:
         tolerance: pixels of the photo within which the centre of the highest cell must lie from the
-            mask, 15 in the paper; None asks for a cell that touches the mask.
+            mask, 15 in the paper; None asks for a cell that touches the mask, and in mosaics, whose
+            tiles share their edges, for one whose centre lies in the tile.
 
     Zhang et al., ECCV 2016; the mean is over samples, there over classes.
     """
@@ -43,4 +44,6 @@ class PointingGame(Located):
 
     def judged(self, found: SaliencyMap, sample: Sample) -> Measured:
         """Return whether the highest cell hits the evidence."""
-        return pointing_game(found, sample.masks[EVIDENCE], self.tolerance)
+        straddles = self.tolerance is None and sample.tile is not None
+        tolerance = 0.0 if straddles else self.tolerance
+        return pointing_game(found, sample.masks[EVIDENCE], tolerance)
