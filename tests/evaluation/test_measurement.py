@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -273,11 +274,15 @@ def test_a_second_run_measures_what_is_new(model, tmp_path: Path) -> None:
     assert card.row("brightness", "input_x_gradient").maps == 6
 
 
-@pytest.mark.parametrize("change", ["weights", "options", "metric", "picture"])
+@pytest.mark.parametrize("change", ["weights", "class", "options", "metric", "picture"])
 def test_what_a_value_depends_on_is_in_its_key(model, tmp_path: Path, change: str) -> None:
     path = tmp_path / "results.jsonl"
     run(model, Noise(1), ("saliency",), path=path)
     other = additive(1) if change == "weights" else model
+    if change == "class":
+        module = copy.deepcopy(model.module)
+        module.__class__ = type("Other", (type(module),), {})
+        other = replace(model, module=module)
     methods = ("saliency:cell=4",) if change == "options" else ("saliency",)
     metric = Brightness(passes=1) if change == "metric" else Brightness()
     dataset = Noise(1, flat=0) if change == "picture" else Noise(1)

@@ -64,7 +64,12 @@ class Measurement:
 
     def __post_init__(self) -> None:
         self.bench = Bench(self.model, self.batch_size)
-        self.weights = f"{self.model.weights_sha256} {self.model.dtype} {visattn.__version__}"
+        kind = type(self.model.module)
+        # Modules of other classes may do other things with the same weights.
+        self.network = (
+            f"{kind.__module__}.{kind.__qualname__} {self.model.weights_sha256} "
+            f"{self.model.dtype} {visattn.__version__}"
+        )
         self.examined: set[Size] = set()
 
     def chunks(self, limit: int | None) -> Iterator[list[Sample]]:
@@ -148,7 +153,7 @@ class Measurement:
         metric = self.metrics[label]
         method = (trial.method, sorted(trial.build().options().items()))
         own = (type(metric).__name__, sorted(metric.options().items()))
-        text = repr((digest, self.weights, trial.label, method, label, own))
+        text = repr((digest, self.network, trial.label, method, label, own))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def cases(
