@@ -15,7 +15,7 @@ help:
 	@echo "make methods  the tables in docs/methods.md and docs/evaluation.md, from what is declared"
 	@echo "make evidence the tables in docs/evidence.md (hours)"
 	@echo "make reference the tables in docs/reference_models.md, with known evidence (an hour)"
-	@echo "make leaderboard the page docs/leaderboard.md: every method on what ships (two hours)"
+	@echo "make leaderboard the page docs/leaderboard.md: every method on what ships (over two hours)"
 	@echo "make train    the weights in data/reference (less than half an hour each)"
 	@echo "make venv     the environment alone"
 	@echo "make picture  the picture of the README"
