@@ -48,6 +48,7 @@ lint: $(VENV)/.made-test
 bench: venv
 	$(BIN)/python scripts/benchmark.py
 	$(BIN)/python scripts/benchmark_methods.py
+	$(BIN)/python scripts/benchmark_evaluation.py --steps 7
 
 sweep: venv
 	$(BIN)/python scripts/sweep_architectures.py --out out/sweep/architectures.jsonl
