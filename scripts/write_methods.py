@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from marked import replaced
+from marked import replaced, table
 from torch import nn
 
 from visattn.adapters import OpaqueAdapter
@@ -16,9 +16,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 HEADINGS = ("method", "formula", "explains", "passes", "memory", "applies to", "paper")
 
 
-def row(name: str) -> str:
+def row(name: str) -> tuple[str, ...]:
     kind = get_method(name)
-    cells = (
+    return (
         f"`{name}`",
         f"`{kind.formula}`",
         "a target" if kind.class_specific else "the model",
@@ -27,17 +27,11 @@ def row(name: str) -> str:
         kind.applies,
         kind.paper or "control",
     )
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def table() -> str:
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
-    return "\n".join([*lines, *map(row, list_methods())]) + "\n"
 
 
 def main() -> int:
     page = PAGE.read_text(encoding="utf-8")
-    now = replaced(page, "table of methods", table())
+    now = replaced(page, "table of methods", table(HEADINGS, [*map(row, list_methods())]))
     if "--check" in sys.argv:
         return int(now != page)
     PAGE.write_text(now, encoding="utf-8")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from marked import replaced
+from marked import replaced, table
 
 from visattn.evaluation import DATASETS, METRICS, list_datasets, list_metrics
 
@@ -41,12 +40,6 @@ def datasets() -> str:
         first = (kind.__doc__ or "").partition("\n")[0]
         rows.append((f"`{name}`", first.replace("``", "`"), ", ".join(kind.truths) or "-"))
     return table(DATASET, rows)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    lines += [f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

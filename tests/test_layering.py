@@ -16,8 +16,8 @@ import visattn
 PACKAGE = Path(visattn.__file__).parent
 
 PICTURES = (
-    "errors", "registry", "atomic", "progress", "images", "geometry", "normalization", "statistics",
-    "channels", "saliency", "overlay", "figures",
+    "errors", "registry", "options", "settings", "atomic", "progress", "images", "geometry",
+    "normalization", "statistics", "channels", "saliency", "overlay", "figures",
 )  # fmt: skip
 MODELS = (
     "query", "tokens", "adapters", "models", "targets", "propagation", "gates", "observation",

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from visattn.cli.figure_axes import Axes, networks, require_axis
 from visattn.cli.figure_stored import COMPUTED, stored
 from visattn.cli.options import size_of
-from visattn.errors import ConfigError, suggestion
+from visattn.errors import ConfigError
+from visattn.settings import read_settings, validated
 
 if TYPE_CHECKING:
     from visattn.figures import Design
@@ -145,35 +146,9 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> FigureConfig:
     Raises `ConfigError` for a file that is missing or not YAML, an unknown key, with the nearest
     right one, and a value of the wrong kind.
     """
-    settings = {} if path is None else _read(path)
+    settings = read_settings(path, "rows: images")
     given = {key: value for key, value in flags.items() if value not in (None, [], {})}
     for key in ("options", "style"):
         if isinstance(settings.get(key), dict) and key in given:
             given[key] = {**settings[key], **given[key]}
-    try:
-        return FigureConfig.model_validate({**settings, **given})
-    except ValidationError as error:
-        faults = error.errors(include_url=False)
-        raise ConfigError("\n".join(dict.fromkeys(map(_line, faults)))) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"The config file {path} cannot be read ({reason}).") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"The config file {path} must hold a mapping such as 'rows: images'.")
-    return settings
-
-
-def _line(fault: Any) -> str:
-    key = str(fault["loc"][0])
-    if fault["type"] == "extra_forbidden":
-        return f"There is no key {key!r}.{suggestion(key, FigureConfig.model_fields)}"
-    if fault["type"] == "missing" or fault["type"] == "too_short":
-        return f"{key} is missing: give {FLAGS.get(key, key)}, or '{key}' in the config file."
-    return f"{key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    return validated(FigureConfig, {**settings, **given}, FLAGS)

@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
-from visattn.errors import ConfigError, suggestion
+from visattn.settings import read_settings, validated
+
+FLAGS = {
+    "dataset": "DATASET",
+    "model": "--model",
+    "methods": "--method",
+    "metrics": "--metric",
+    "out": "--out",
+}
 
 
 def _listed(value: Any) -> Any:
@@ -56,32 +64,6 @@ def resolve_config(path: Path | None, flags: Mapping[str, Any]) -> EvaluationCon
     Raises `ConfigError` for a file that is missing or no mapping, unknown keys, with the nearest
     right one, and values of the wrong kind.
     """
-    settings = {} if path is None else _read(path)
     given = {key: value for key, value in flags.items() if value not in (None, [])}
-    try:
-        return EvaluationConfig.model_validate({**settings, **given})
-    except ValidationError as error:
-        faults = error.errors(include_url=False)
-        raise ConfigError("\n".join(dict.fromkeys(map(_line, faults)))) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"The config file {path} cannot be read ({reason}).") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"The config file {path} must hold a mapping such as 'model: NAME'.")
-    return settings
-
-
-def _line(fault: Any) -> str:
-    key = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "extra_forbidden":
-        return f"There is no key {key!r}.{suggestion(key, EvaluationConfig.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{key} is missing: give it as a flag or in the config file."
-    return f"{key}: {fault['msg']} (it is {fault['input']!r})."
+    settings = read_settings(path, "model: reference:vit")
+    return validated(EvaluationConfig, {**settings, **given}, FLAGS)

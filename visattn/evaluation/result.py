@@ -12,7 +12,6 @@ from typing import Any
 from visattn.atomic import appending
 from visattn.errors import ConfigError
 
-OK, EXCLUDED = "ok", "excluded"
 NO_NUMBER = "the value is not finite"
 UNFIT = "does not apply to inputs of this size"
 

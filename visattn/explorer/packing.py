@@ -54,11 +54,6 @@ class Arrays:
         kind = next((t for t in ("uint8", "uint16") if largest <= np.iinfo(t).max), "int32")
         return self.add(values.astype(kind))
 
-    @property
-    def characters(self) -> int:
-        """Size of all texts."""
-        return sum(map(len, self.texts))
-
 
 def packed(values: Array) -> str:
     """Return the text of one array."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from visattn.errors import ConfigError, suggestion
 from visattn.gallery.config import GalleryConfig, MethodConfig, ModelConfig, Part
 from visattn.gallery.flags import with_image_size, with_options, with_style, with_weights
+from visattn.settings import read_settings
 
+EXAMPLE = "input: photos"
 LEVELS: dict[str, type[Part]] = {"models": ModelConfig, "methods": MethodConfig}
 EXPECTED = {
     "int_type": "a whole number",
@@ -41,7 +42,7 @@ def load_config(
     missing or not YAML, for an unknown key at any level, naming the nearest right one, and for a
     value of the wrong type, naming key, value and what is expected.
     """
-    settings = {} if path is None else _read(Path(path))
+    settings = read_settings(None if path is None else Path(path), EXAMPLE)
     return _build({**settings, **(overrides or {})})
 
 
@@ -72,7 +73,7 @@ def resolve_config(
     every method that has them, ``image_size`` to every model without its own, one of ``weights``
     to all models, or one to each.
     """
-    settings = {} if config_path is None else _read(Path(config_path))
+    settings = read_settings(None if config_path is None else Path(config_path), EXAMPLE)
     flags = {
         "input": input_dir,
         "out": out,
@@ -99,22 +100,6 @@ def resolve_config(
     config = with_style(config, style) if style else config
     config = with_weights(config, weights) if weights else config
     return config if image_size is None else with_image_size(config, image_size)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"The config file {path} cannot be read ({reason}).") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The config file {path} is not YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(
-            f"The config file {path} must hold a mapping such as 'input: photos', not "
-            f"{type(settings).__name__}."
-        )
-    return settings
 
 
 def _build(settings: Mapping[str, Any]) -> GalleryConfig:

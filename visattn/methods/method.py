@@ -5,21 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
 
 from visattn.adapters import Adapter, Refusal, Site, chain_of
 from visattn.channels import ChannelRanking
-from visattn.errors import UnsupportedMethodError, suggestion
+from visattn.errors import UnsupportedMethodError
 from visattn.gates import Kind, gate_modules
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.observation import AttentionRecord, Keep
+from visattn.options import created
 from visattn.propagation import Rules, rules_named
-
-KINDS: dict[type, tuple[type, str]] = {int: (Integral, "an integer"), float: (Real, "a number")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,19 +172,7 @@ class Method(ABC):
     @classmethod
     def create(cls, name: str, options: dict[str, Any]) -> Method:
         """Build the method from options; unknown ones raise with the nearest known name."""
-        known = [f.name for f in fields(cls)]
-        for option in options:
-            if option not in known:
-                raise UnsupportedMethodError(
-                    f"{name} has no option {option!r}."
-                    + (suggestion(option, known) or " It has no options.")
-                )
-        for each in fields(cls):
-            kind, words = KINDS.get(type(each.default), (object, ""))
-            value = options.get(each.name, each.default)
-            if words and (isinstance(value, bool) or not isinstance(value, kind)):
-                raise UnsupportedMethodError(f"{name}: {each.name}={value!r} is not {words}.")
-        return cls(**options)
+        return created(cls, name, options, UnsupportedMethodError)
 
 
 def without_gates(adapter: Adapter, kinds: Sequence[Kind]) -> str | None:

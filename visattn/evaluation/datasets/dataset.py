@@ -5,20 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from visattn.errors import ConfigError, suggestion
+from visattn.errors import ConfigError
 from visattn.evaluation.sample import Excluded, Sample
 from visattn.models import Model
-
-# What an option must be, by the type of its default.
-OPTIONS: dict[type, tuple[type, str]] = {
-    bool: (bool, "True or False"),
-    int: (Integral, "an integer"),
-    float: (Real, "a number"),
-    str: (str, "a word"),
-}
+from visattn.options import PLAIN, created
 
 
 @dataclass(frozen=True)
@@ -54,17 +46,7 @@ class Dataset(ABC):
     @classmethod
     def create(cls, name: str, options: dict[str, Any]) -> Dataset:
         """Build the data set from options; raises `ConfigError` for unknown and unfit ones."""
-        known = [each.name for each in fields(cls)]
-        for option in options:
-            if option not in known:
-                raise ConfigError(f"{name} has no option {option!r}.{suggestion(option, known)}")
-        for each in fields(cls):
-            value = options.get(each.name, each.default)
-            kind, words = OPTIONS.get(type(each.default), (object, ""))
-            boolean = isinstance(value, bool) and kind is not bool
-            if words and (boolean or not isinstance(value, kind)):
-                raise ConfigError(f"{name}: {each.name}={value!r} is not {words}.")
-        return cls(**options)
+        return created(cls, name, options, ConfigError, PLAIN)
 
 
 def _plain(value: Any) -> Any:

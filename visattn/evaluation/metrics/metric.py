@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from visattn.errors import ConfigError, suggestion
+from visattn.errors import ConfigError
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
 from visattn.evaluation.measured import Measured
@@ -20,12 +19,12 @@ from visattn.evaluation.spec import written
 from visattn.evaluation.trial import Trial
 from visattn.images import Size
 from visattn.models import Model
+from visattn.options import created
 
 Values = npt.NDArray[np.float64]
 Verdict = Measured | Excluded
 HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
 LABEL, TILE = "label", "tile"
-KINDS: dict[type, tuple[type, str]] = {int: (Integral, "an integer"), float: (Real, "a number")}
 
 
 @dataclass(frozen=True)
@@ -124,16 +123,4 @@ class Metric(ABC):
     @classmethod
     def create(cls, name: str, options: dict[str, Any]) -> Metric:
         """Build the metric from options; raises `ConfigError` for unknown and unfit ones."""
-        known = [each.name for each in fields(cls)]
-        for option in options:
-            if option not in known:
-                raise ConfigError(
-                    f"{name} has no option {option!r}."
-                    + (suggestion(option, known) or " It has no options.")
-                )
-        for each in fields(cls):
-            kind, words = KINDS.get(type(each.default), (object, ""))
-            value = options.get(each.name, each.default)
-            if words and (isinstance(value, bool) or not isinstance(value, kind)):
-                raise ConfigError(f"{name}: {each.name}={value!r} is not {words}.")
-        return cls(**options)
+        return created(cls, name, options, ConfigError)
