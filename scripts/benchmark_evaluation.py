@@ -1,4 +1,5 @@
-"""What faithfulness metrics take over the forward passes they need, and what token drop saves.
+"""What faithfulness metrics take over the forward passes they need, what token drop saves, and
+what memory an evaluation of few and of many samples takes.
 
 CPU seconds of one process and one thread, so that a busy machine matters little; bare passes of the
 same module at the same batch size are timed before and after each metric. Random weights.
@@ -7,6 +8,9 @@ same module at the same batch size are timed before and after each metric. Rando
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 import torch
 
 import visattn
+from visattn.evaluation import evaluate
 from visattn.evaluation.bench import Bench, explained
 from visattn.evaluation.case import Case
 from visattn.evaluation.measured import Measured
@@ -24,6 +29,8 @@ from visattn.models import Model
 from visattn.saliency import SaliencyMap
 from visattn.targets import resolve
 
+SAMPLES = (50, 400)
+PEAKED = ("energy_pointing", "srg:steps=4")
 STEPPED = ("deletion", "insertion", "aopc", "aopc_lerf", "abpc", "srg")
 OTHERS: dict[str, dict[str, Any]] = {
     "positive_perturbation": {"fill": "mean"},
@@ -108,6 +115,23 @@ def dropped(model: Model, arguments: argparse.Namespace) -> str:
     return ", ".join(f"{ratio:.3f}" for ratio in sorted(found))
 
 
+def peak(samples: int) -> None:
+    """Print the peak memory of this process, in MB, after an evaluation of so many samples."""
+    model = visattn.load_model("reference:vit")
+    evaluate(model, f"planted?count={samples}", ["auto", "rollout"], PEAKED)
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+
+
+def peaks() -> str:
+    """Return the peak memory of fresh processes for few and for many samples."""
+    found = []
+    for samples in SAMPLES:
+        command = [sys.executable, __file__, "--peak", str(samples)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found.append(f"{done.stdout.strip()} MB for {samples} samples")
+    return ", ".join(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="vit_small_patch16_224")
@@ -116,8 +140,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--metric", action="append", default=[], help="only these, else all")
+    parser.add_argument("--peak", type=int, help="only the peak memory of so many samples")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.peak:
+        peak(arguments.peak)
+        return
     torch.manual_seed(0)
     model = visattn.load_model(arguments.model, weights=None)
     bare(model, arguments.batch, arguments.batch)
@@ -129,6 +157,7 @@ def main() -> None:
         if name in (arguments.metric or [name]):
             print(line(model, name, options, arguments), flush=True)
     print(f"\n  srg on kept tokens / on whole inputs: {dropped(model, arguments)}")
+    print(f"  peak memory: {peaks()}")
 
 
 if __name__ == "__main__":
