@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from visattn.errors import VisattnError, suggestion
+from visattn.errors import ConfigError, VisattnError, suggestion
 
 Built = TypeVar("Built")
 Kinds = Mapping[type, tuple[type, str]]
@@ -44,3 +45,21 @@ def created(
         if words and (boolean or not isinstance(value, wanted)):
             raise error(f"{name}: {each.name}={value!r} is not {words}.")
     return kind(**options)
+
+
+def require_choice(
+    name: str, value: Any, choices: Collection[str], error: type[VisattnError] = ConfigError
+) -> None:
+    """Raise where an option is none of its values, naming them and the nearest one."""
+    if value not in choices:
+        near = suggestion(str(value), choices) if isinstance(value, str) else ""
+        nearest = near if near.startswith(" Did you mean") else ""
+        raise error(f"{name}={value!r} is not one of {', '.join(choices)}.{nearest}")
+
+
+def require_at_least(
+    name: str, value: float, least: float, error: type[VisattnError] = ConfigError
+) -> None:
+    """Raise where an option is not finite or lies below the least that makes sense."""
+    if not (math.isfinite(value) and value >= least):
+        raise error(f"{name}={value!r} is not at least {least:g}.")

@@ -303,6 +303,18 @@ def test_metrics_of_one_curve_share_its_passes(model) -> None:
     assert bench.passes == 2 * STEPS - 1 + STEPS  # another seed is another order
 
 
+def test_another_seed_breaks_ties_in_another_order(model) -> None:
+    grid = np.zeros_like(noise())
+    grid[0, 0] = 1
+    found = {
+        metric("aopc", unit=CELL, steps=STEPS, seed=seed)
+        .measure(Bench(model), [case_of(model, picture(), grid)])[0]
+        .value
+        for seed in range(4)
+    }
+    assert len(found) == 4
+
+
 def test_what_is_shared_is_right(model) -> None:
     case = case_of(model, picture(), noise())
     for name in ("abpc", "srg", "deletion"):
@@ -414,7 +426,7 @@ def test_the_lookup_of_one_black_pixel_is_found() -> None:
         ("positive_perturbation:fractions=(0.5,0.1)", "rising"),
         ("infidelity:fill=linear", "no fixed baseline"),
         ("infidelity:perturbation=cube", "square, noise"),
-        ("infidelity:sigma=0.0", "sigma above 0"),
+        ("infidelity:sigma=0.0", "sigma=0.0 is not above 0"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(spec, told) -> None:

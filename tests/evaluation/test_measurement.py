@@ -274,11 +274,42 @@ def test_a_second_run_measures_what_is_new(model, tmp_path: Path) -> None:
     assert card.row("brightness", "input_x_gradient").maps == 6
 
 
-@pytest.mark.parametrize("change", ["weights", "class", "options", "metric", "picture"])
-def test_what_a_value_depends_on_is_in_its_key(model, tmp_path: Path, change: str) -> None:
+CHANGES = {
+    "name": {"name": "other"},
+    "target": {"target": 2},
+    "similarity": {"target": visattn.SimilarityTarget(np.ones(3, np.float32))},
+    "reference": {"target": visattn.SimilarityTarget(np.zeros(3, np.float32))},
+    "metric": {"target": visattn.SimilarityTarget(np.ones(3, np.float32), "dot")},
+    "label": {"label": 2},
+    "masks": {"masks": {}},
+    "mask": {"masks": {EVIDENCE: np.eye(HEIGHT, WIDTH, dtype=bool)}},
+    "kind of mask": {"masks": {"distractors": np.eye(HEIGHT, WIDTH, dtype=bool)}},
+    "tile": {"tile": (0, 2)},
+    "group": {"group": "other"},
+}
+
+
+def test_everything_that_a_sample_is_changes_its_digest(model) -> None:
+    first, second = Noise(2).samples(model)
+    digests = {replace(first, **change).digest() for change in CHANGES.values()}
+    digests |= {first.digest(), replace(second, name=first.name, group=first.group).digest()}
+    assert len(digests) == len(CHANGES) + 2
+    assert first.digest() == next(Noise(2).samples(model)).digest()
+
+
+@pytest.mark.parametrize(
+    "change", ["version", "dtype", "weights", "class", "options", "metric", "picture"]
+)
+def test_what_a_value_depends_on_is_in_its_key(
+    model, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "results.jsonl"
     run(model, Noise(1), ("saliency",), path=path)
     other = additive(1) if change == "weights" else model
+    if change == "version":
+        monkeypatch.setattr(visattn, "__version__", "0.0.0")
+    if change == "dtype":
+        other = replace(model, module=copy.deepcopy(model.module).double())
     if change == "class":
         module = copy.deepcopy(model.module)
         module.__class__ = type("Other", (type(module),), {})
@@ -473,3 +504,29 @@ def test_a_folder_may_have_signs_of_a_spec_in_its_name(tmp_path: Path) -> None:
     assert open_dataset(str(odd)) == Images(odd)
     (tmp_path / "a:b").mkdir()
     assert open_dataset(str(tmp_path / "a:b?")) == Images(tmp_path / "a:b")
+
+
+def test_an_evaluation_hands_on_what_it_is_given(model, monkeypatch) -> None:
+    sizes, told = [], []
+    whole = visattn.Model.run
+
+    def seen(self, batch):
+        sizes.append(len(batch))
+        return whole(self, batch)
+
+    monkeypatch.setattr(visattn.Model, "run", seen)
+
+    def card(seed: int) -> Scorecard:
+        methods, metrics = ["saliency"], ["energy_pointing", "srg:steps=4"]
+        return evaluate(
+            model, Noise(12), methods, metrics, limit=11, batch_size=3, seed=seed,
+            progress=lambda samples, values: told.append((samples, values)),
+        )  # fmt: skip
+
+    first, other = card(0), card(1)
+    assert max(sizes) == 3
+    assert told[:2] == [(CHUNK, CHUNK * 2 * 4), (11, 11 * 2 * 4)]
+    one, two = (each.row("energy_pointing", "saliency").interval for each in (first, other))
+    assert one.value == two.value
+    assert (one.low, one.high) != (two.low, two.high)
+    assert first.facts["seed"] == 0

@@ -459,10 +459,10 @@ def test_more_samples_make_seeds_agree_and_noise_never_does(cnn):
 
 
 def faults() -> Iterator[tuple[str, str]]:
-    yield "mprt:similarity=pearson", "no similarity 'pearson'"
+    yield "mprt:similarity=pearson", "similarity='pearson' is not one of spearman"
     yield "mprt:order=sideways", "top_down"
     yield "mprt:stages=0", "at least 1"
-    yield "mprt:absolute=1", "neither True nor False"
+    yield "mprt:absolute=1", "absolute=1 is not True or False"
     yield "mprt:stages=2.5", "not an integer"
     yield "emprt:bins=1", "at least 2"
     yield "max_sensitivity:samples=0", "at least 1"

@@ -36,6 +36,11 @@ class Less(Brightness):
 
 
 @dataclass(frozen=True)
+class Ranked(Brightness):
+    rank_only: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class Described(Brightness):
     better: ClassVar[str] = NEITHER
 
@@ -298,3 +303,58 @@ def test_names_that_are_no_text_do_not_stop_a_report(tmp_path: Path) -> None:
     card.facts["dataset"]["source"] = "photos \udcff"
     write_report(card, tmp_path)
     assert "photos \\udcff" in (tmp_path / "scorecard.md").read_text(encoding="utf-8")
+
+
+def bold(text: str, method: str) -> bool:
+    return "**" in next(line for line in text.splitlines() if line.startswith(f"| `{method}"))
+
+
+def test_what_is_separated_from_the_best_is_not_bold() -> None:
+    card = card_of(label="m")
+    text, latex = as_markdown(card), as_latex(card)
+    assert [bold(text, method) for method in ("gae", "random", "edges")] == [True, False, False]
+    edges = next(line for line in latex.splitlines() if line.startswith("  edges &"))
+    assert r"\mathbf" not in edges
+    assert r"\mathbf" in next(line for line in latex.splitlines() if line.startswith("  gae &"))
+
+
+def test_a_dagger_marks_metrics_that_values_change() -> None:
+    assert "| method | m|x † ↑ |".replace("m|x", "m\\|x") in as_markdown(card_of())
+    head = next(line for line in as_markdown(card_of(Ranked())).splitlines() if "| method" in line)
+    assert head == "| method | m\\|x ↑ |"
+
+
+def test_intervals_and_the_legend_are_drawn_as_they_are() -> None:
+    card = card_of()
+    figure = chart(card)
+    axes = figure.axes[0]
+    lines = [
+        line
+        for line in axes.lines
+        if line.get_marker() == "None" and len(set(line.get_ydata())) == 1
+    ]
+    drawn = {tuple(float(x) for x in line.get_xdata()) for line in lines}
+    shown = [row.interval for row in card.rows if row.interval]
+    assert {(each.low, each.high) for each in shown} <= drawn
+    (legend,) = figure.legends
+    handles = {h.get_label(): (h.get_marker(), h.get_color()) for h in legend.legend_handles}
+    assert handles["better than every control"] == ("o", GOOD)
+    assert handles["worse than a control"] == ("v", BAD)
+    assert handles["control"] == ("s", CONTROL)
+
+
+def test_chance_of_some_rows_alone_is_no_line_for_all() -> None:
+    values = {"gae": RANDOM, "random": RANDOM - 0.1}
+    found = results(values)
+    found["random"] = [replace(each, chance=None) for each in found["random"]]
+    trials = [Trial("gae", "gae"), Trial("random", "random")]
+    rows = rows_of("m", Brightness(), trials, found, {}, 0)
+    card = Scorecard(tuple(rows), {"m": Brightness()}, card_of().facts, {}, 30)
+
+    def strokes(card: Scorecard) -> list[list[float]]:
+        dashed = [line for line in chart(card).axes[0].lines if line.get_linestyle() == "--"]
+        return [[float(y) for y in line.get_ydata()] for line in dashed]
+
+    assert strokes(card) == [[-0.5, 0.5]]
+    whole = rows_of("m", Brightness(), trials, results(values), {}, 0)
+    assert strokes(replace(card, rows=tuple(whole))) == [[0.0, 1.0]]  # of the axes

@@ -52,6 +52,12 @@ def test_spearman_and_ssim_are_those_of_explicit_loops(seed, absolute):
     assert similarity(one, other, "ssim", absolute) == pytest.approx(expected, abs=1e-9)
 
 
+def test_windows_of_ssim_have_seven_cells_where_they_fit():
+    one, other = tied(1, (8, 9)), tied(2, (8, 9))
+    assert similarity(one, other, "ssim") == pytest.approx(naive_ssim(one, other, 7), abs=1e-9)
+    assert naive_ssim(one, other, 7) != pytest.approx(naive_ssim(one, other, 5), abs=1e-3)
+
+
 def test_overlap_of_the_highest_tenth_without_ties():
     one = np.arange(40.0).reshape(5, 8)
     other = one.copy()

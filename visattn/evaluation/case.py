@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from visattn.errors import ConfigError
 from visattn.evaluation.sample import Sample
 from visattn.evaluation.trial import Trial
+from visattn.options import require_choice
 from visattn.saliency import SaliencyMap
 from visattn.targets import Resolved
 
@@ -47,8 +47,7 @@ class Case:
         target that is no class but similar to something, the cosine to the sample's own output,
         which is bounded as probabilities are.
         """
-        if kind not in SCORES:
-            raise ConfigError(f"score={kind!r} is not one of {', '.join(SCORES)}.")
+        require_choice("score", kind, SCORES)
         if kind == LOGIT:
             found = self.resolved.score(outputs)
         elif self.resolved.probability is not None:

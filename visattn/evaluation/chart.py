@@ -77,8 +77,8 @@ def chart(card: Scorecard, width: str | float = "double", venue: str = "cvpr") -
 def _kinds() -> list[Line2D]:
     """Return one sample of each mark, and of the line of chance, with its words."""
     kinds = (
-        ("better than every control", "o", GOOD, GOOD),
-        ("worse than a control", "v", BAD, BAD),
+        ("better than every control", *SHAPES[BETTER], GOOD),
+        ("worse than a control", *SHAPES[WORSE], BAD),
         ("not separated", "o", INK, "white"),
         ("control", "s", CONTROL, CONTROL),
     )

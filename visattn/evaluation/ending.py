@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visattn.evaluation.datasets.photo import UNREADABLE
 from visattn.evaluation.result import NO_NUMBER, UNFIT
 from visattn.evaluation.scorecard import Scorecard
 
@@ -27,7 +28,5 @@ def ending(card: Scorecard) -> tuple[list[str], bool]:
     lines += [f"{m} does not apply ({', '.join(k)}): {why}" for (m, why), k in refused.items()]
     lines += [f"{m}: {count} maps left out: {why}" for (m, why), count in failed.items()]
     return lines, not (
-        refused
-        or any(why.startswith(FAILED) for _, why in failed)
-        or "unreadable image" in card.excluded
+        refused or any(why.startswith(FAILED) for _, why in failed) or UNREADABLE in card.excluded
     )

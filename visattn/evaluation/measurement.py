@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -19,6 +19,7 @@ from visattn.errors import ConfigError, VisattnError
 from visattn.evaluation.bench import BATCH, Bench, explained
 from visattn.evaluation.case import Case
 from visattn.evaluation.datasets import Dataset
+from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics import Metric, Verdict
 from visattn.evaluation.result import NO_NUMBER, UNFIT, Result, Results
 from visattn.evaluation.sample import Excluded, Sample
@@ -184,25 +185,24 @@ class Measurement:
     ) -> None:
         """Measure one metric on some cases and keep what comes out."""
         metric = self.metrics[label]
-        verdicts: list[Verdict | Fault | None] = []
-        for sample, each in zip(samples, judged, strict=True):
-            lacking = metric.lacks(sample)
-            verdicts.append(Fault(lacking) if lacking else each.fault)
-        open_ = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        cases = [case for index in open_ if (case := judged[index].case) is not None]
+        lacking = [metric.lacks(sample) for sample in samples]
+        faults = [
+            Excluded(lack) if lack else each.fault
+            for lack, each in zip(lacking, judged, strict=True)
+        ]
+        pairs = zip(judged, faults, strict=True)
+        cases = [each.case for each, fault in pairs if fault is None and each.case is not None]
         before = _spent(self.bench)
         measured = metric.measure(self.bench, cases) if cases else []
         cost = (_spent(self.bench) - before) / max(len(cases), 1)
-        for index, verdict in zip(open_, measured, strict=True):
-            verdicts[index] = verdict
+        if len(measured) != len(cases):
+            raise TypeError(f"{label} said {len(measured)} things of {len(cases)} maps.")
+        open_ = iter(measured)
         lines = []
-        for index, (sample, key) in enumerate(zip(samples, keys, strict=True)):
-            blank = Result(
-                key, sample.name, sample.group, trial.label, label, mapping=judged[index].seconds,
-                reason="not measured",
-            )  # fmt: skip
-            paid = _priced(blank, cost) if index in open_ else blank
-            lines.append(_said(paid, verdicts[index]))
+        for sample, each, fault, key in zip(samples, judged, faults, keys, strict=True):
+            names = (key, sample.name, sample.group, trial.label, label)
+            found = next(open_) if fault is None else fault
+            lines.append(_result(names, found, cost * (fault is None), each.seconds))
         self.results.add(lines)
         self.found += lines
 
@@ -233,53 +233,38 @@ class Measurement:
         return Scorecard(tuple(rows), dict(self.metrics), facts, dict(self.excluded), self.samples)
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Why a map cannot be judged: in words that can be counted, and in full."""
-
-    reason: str
-    detail: str | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class _Judged:
     """A case, or why there is none, and the seconds that its map took."""
 
     case: Case | None
-    fault: Fault | None
+    fault: Excluded | None
     seconds: float
 
 
-def fault_of(found: SaliencyMap | VisattnError) -> Fault | None:
+def fault_of(found: SaliencyMap | VisattnError) -> Excluded | None:
     """Return why a map cannot be judged, or None."""
     if isinstance(found, VisattnError):
-        return Fault(f"no map: {type(found).__name__}", str(found))
+        return Excluded(f"no map: {type(found).__name__}", detail=str(found))
     if found.no_signal is None:
         return None
     if not np.isfinite(found.grid).all():
-        return Fault(UNEVEN, found.no_signal)
-    return Fault(SILENT if found.silence else CONSTANT, found.no_signal)
+        return Excluded(UNEVEN, detail=found.no_signal)
+    return Excluded(SILENT if found.silence else CONSTANT, detail=found.no_signal)
 
 
 def _spent(bench: Bench) -> Spent:
     return np.array([bench.passes, bench.explanations, time.perf_counter(), bench.seconds])
 
 
-def _priced(result: Result, cost: Spent) -> Result:
+def _result(
+    names: tuple[str, str, str, str, str], found: Verdict, cost: Spent, mapping: float
+) -> Result:
+    """Return what a metric said of a map; ``names`` are the first fields of the result."""
     passes, explanations, seconds, inside = map(float, cost)
-    return replace(result, passes=passes, explanations=explanations, seconds=seconds, inside=inside)
-
-
-def _said(result: Result, verdict: Verdict | Fault | None) -> Result:
-    """Return the result with what was said of its map."""
-    if isinstance(verdict, Fault):
-        return replace(result, reason=verdict.reason, detail=verdict.detail)
-    if isinstance(verdict, Excluded):
-        return replace(result, reason=verdict.reason)
-    if verdict is None:
-        raise TypeError(f"{result.metric} gave no verdict on {result.sample}")
-    if not np.isfinite([verdict.value, verdict.chance or 0, *verdict.parts]).all():
-        return replace(result, reason=NO_NUMBER, detail=repr(verdict))
-    return replace(
-        result, reason=None, value=verdict.value, chance=verdict.chance, parts=verdict.parts
-    )
+    price = (passes, explanations, seconds, inside, mapping)
+    if isinstance(found, Measured):
+        if np.isfinite([found.value, found.chance or 0, *found.parts]).all():
+            return Result(*names, found.value, found.chance, found.parts, None, None, *price)
+        found = Excluded(NO_NUMBER, detail=repr(found))
+    return Result(*names, None, None, (), found.reason, found.detail, *price)

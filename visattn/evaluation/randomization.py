@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from visattn.errors import ConfigError, ModelError
+from visattn.errors import ModelError
 from visattn.evaluation.seeding import number
 from visattn.models import Model
+from visattn.options import require_choice
 
 TOP_DOWN, BOTTOM_UP, INDEPENDENT = ORDERS = ("top_down", "bottom_up", "independent")
 CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -86,7 +87,7 @@ class Randomization:
         Stages grow by equal numbers of layers, as far as these divide; in the last of ``top_down``
         and ``bottom_up`` every layer is random, in those of ``independent`` only what was added.
         """
-        require(order)
+        require_choice("order", order, ORDERS)
         layers = self.layers if order == BOTTOM_UP else self.layers[::-1]
         count = min(wanted, len(layers))
         ends = [math.ceil(stage * len(layers) / count) for stage in range(count + 1)]
@@ -113,12 +114,6 @@ class Randomization:
         drawn = dict(_tensors(self.module))
         memo = {id(own): drawn[name] if name in random else own for name, own in _tensors(module)}
         return copy.deepcopy(module, memo)
-
-
-def require(order: str) -> None:
-    """Raise `ConfigError` for what is no order of layers."""
-    if order not in ORDERS:
-        raise ConfigError(f"order={order!r} is not one of {', '.join(ORDERS)}.")
 
 
 def _with_module(model: Model, module: nn.Module) -> Model:

@@ -79,10 +79,12 @@ class Excluded:
         reason: in words that are the same for all things left out for it, so that they can be
             counted: ``empty mask``, not ``empty mask in cat.png``.
         name: of the sample; empty where the place says it.
+        detail: the reason with what it was here, or None.
     """
 
     reason: str
     name: str = ""
+    detail: str | None = None
 
 
 def _target_bytes(target: Any) -> bytes:

@@ -143,8 +143,8 @@ def pearson(one: Any, other: Any) -> float:
     return float(a @ b) / scale if scale > 0 else float("nan")
 
 
-def iou(one: Array, other: Array) -> float:
-    """Return intersection over union of the highest `TOP_SHARE` of the cells (rounded up), 0 to 1.
+def iou(one: Array, other: Array, top: float = TOP_SHARE) -> float:
+    """Return intersection over union of the highest share ``top`` of the cells (rounded up), 0..1.
 
     ``sum min(p, q) / sum max(p, q)``, where p and q are the shares with which each cell belongs to
     the highest cells of either map: 1 above the cut, 0 below it; cells that tie at the cut divide
@@ -152,15 +152,15 @@ def iou(one: Array, other: Array) -> float:
     reading. A cell at its map's lowest value belongs to nothing, so that maps of few hot cells are
     compared by these alone. NaN where both maps are constant.
     """
-    first, second = _membership(one), _membership(other)
+    first, second = _membership(one, top), _membership(other, top)
     whole = float(np.maximum(first, second).sum())
     return float(np.minimum(first, second).sum()) / whole if whole > 0 else float("nan")
 
 
-def _membership(grid: Array) -> Matrix:
+def _membership(grid: Array, top: float) -> Matrix:
     """Return the share, 0 to 1, with which each cell belongs to the highest ones."""
     values = np.asarray(grid, np.float64).ravel()
-    places = int(np.ceil(TOP_SHARE * values.size))
+    places = int(np.ceil(top * values.size))
     cut = np.sort(values)[-places]
     above, tied = values > cut, values == cut
     share = (places - above.sum()) / tied.sum()

@@ -19,6 +19,7 @@ from visattn.evaluation.datasets.registry import DATASETS
 from visattn.evaluation.sample import EVIDENCE, OTHERS, Excluded, Mask, Sample
 from visattn.images import Size
 from visattn.models import Model, Prepared
+from visattn.options import require_choice
 
 SEGMENTATION, BOX = BY = ("segmentation", "box")
 Json = Mapping[str, Any]
@@ -53,7 +54,7 @@ class Coco(Dataset):
     truths = (EVIDENCE, OTHERS, "label")
 
     def __post_init__(self) -> None:
-        require_by(self.by)
+        require_choice("by", self.by, BY)
 
     def samples(self, model: Model) -> Iterator[Sample | Excluded]:
         """Yield the samples in the order of the photos and categories in the file."""
@@ -124,12 +125,6 @@ def samples_of(
             others = _others(category, region, regions, labels)
             masks = {EVIDENCE: region, **({OTHERS: others} if others.any() else {})}
             yield Sample(full, item, aim.target, aim.label, masks, group=name)
-
-
-def require_by(by: str) -> None:
-    """Raise `ConfigError` for what is no kind of annotation."""
-    if by not in BY:
-        raise ConfigError(f"by={by!r} is not one of {', '.join(BY)}.")
 
 
 def _others(category: str, region: Mask, regions: Regions, labels: Labels) -> Mask:

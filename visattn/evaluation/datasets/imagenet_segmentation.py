@@ -20,6 +20,7 @@ from visattn.evaluation.sample import EVIDENCE, Excluded, Mask, Sample
 from visattn.images import Image
 from visattn.models import Model, Prepared
 from visattn.models.synsets import imagenet_synsets
+from visattn.options import require_choice
 
 IMAGES, TRUTHS, NAMES, SYNSETS = "value/img", "value/gt", "value/id", "value/target"
 PREDICTED, LABEL = TARGETS = ("predicted", "label")
@@ -51,8 +52,7 @@ class ImagenetSegmentation(Dataset):
     truths = (EVIDENCE,)
 
     def __post_init__(self) -> None:
-        if self.target not in TARGETS:
-            raise ConfigError(f"target={self.target!r} is not one of {', '.join(TARGETS)}.")
+        require_choice("target", self.target, TARGETS)
 
     def known(self) -> tuple[str, ...]:
         """Return the evidence and the label, which photos of unknown classes lack."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from visattn.errors import ConfigError, ImageError
 from visattn.evaluation.datasets.dataset import Dataset
+from visattn.evaluation.datasets.photo import prepared
 from visattn.evaluation.datasets.registry import DATASETS
 from visattn.evaluation.sample import Excluded, Sample
-from visattn.images import find_images, load_image
+from visattn.images import find_images
 from visattn.models import Model
 
 
@@ -37,12 +38,11 @@ class Images(Dataset):
             raise ConfigError(f"{self.source} holds no photo.")
         for path in paths:
             name = path.relative_to(self.source).as_posix()
-            try:
-                prepared = model.prepare(load_image(path))
-            except ImageError:
-                yield Excluded("unreadable image", name)
-                continue
-            yield Sample(name, prepared, own_target(model))
+            found = prepared(model, path, name)
+            if isinstance(found, Excluded):
+                yield found
+            else:
+                yield Sample(name, found, own_target(model))
 
 
 def own_target(model: Model) -> str | None:

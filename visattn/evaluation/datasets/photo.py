@@ -11,12 +11,13 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from visattn.errors import ImageError
+from visattn.evaluation.localization import EMPTY
 from visattn.evaluation.sample import Excluded, Mask
 from visattn.images import UPRIGHT, load_image
 from visattn.models import Model, Prepared
 
 UNREADABLE, UNREADABLE_MASK = "unreadable image", "unreadable mask"
-OTHER_SIZE, EMPTY = "mask of another size", "empty mask"
+OTHER_SIZE = "mask of another size"
 OUTSIDE = "file name outside the folder"
 PALETTE = ("P", "PA")
 Values = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from visattn.errors import ConfigError, ImageError
-from visattn.evaluation.datasets.coco import BOX, SEGMENTATION, Regions, require_by, samples_of
+from visattn.evaluation.datasets.coco import BOX, BY, SEGMENTATION, Regions, samples_of
 from visattn.evaluation.datasets.dataset import Dataset
 from visattn.evaluation.datasets.labels import Labels
 from visattn.evaluation.datasets.photo import (
@@ -25,9 +25,11 @@ from visattn.evaluation.datasets.photo import (
 )
 from visattn.evaluation.datasets.regions import box_mask, union
 from visattn.evaluation.datasets.registry import DATASETS
+from visattn.evaluation.localization import EMPTY
 from visattn.evaluation.sample import EVIDENCE, OTHERS, Excluded, Mask, Sample
 from visattn.images import Size
 from visattn.models import Model
+from visattn.options import require_choice
 
 # In the order of the indices of the class segmentation, from 1; 0 is background.
 CLASSES = (
@@ -69,7 +71,7 @@ class Voc(Dataset):
     truths = (EVIDENCE, OTHERS, "label")
 
     def __post_init__(self) -> None:
-        require_by(self.by)
+        require_choice("by", self.by, BY)
 
     def samples(self, model: Model) -> Iterator[Sample | Excluded]:
         """Yield the samples in the order of the list and of VOC's classes."""
@@ -150,7 +152,7 @@ def _segmented(path: Path, name: str) -> Regions | Excluded:
     if not indexed or any(index > len(CLASSES) for index in indices):
         return Excluded(UNREADABLE_MASK, name)
     if not indices:
-        return Excluded("empty mask", name)
+        return Excluded(EMPTY, name)
     return {CLASSES[index - 1]: values == index for index in indices}
 
 

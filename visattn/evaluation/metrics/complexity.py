@@ -12,7 +12,6 @@ from scipy.stats import entropy
 
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import require_flag
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics.metric import LOWER, Metric, Verdict
 from visattn.evaluation.metrics.registry import METRICS
@@ -37,9 +36,6 @@ class Complexity(Metric):
     paper: ClassVar[str] = "Bhatt et al., IJCAI 2020"
 
     normalized: bool = True
-
-    def __post_init__(self) -> None:
-        require_flag("normalized", self.normalized)
 
     def measure(self, bench: Bench, cases: Sequence[Case]) -> list[Verdict]:
         """Return the entropy of each map."""

@@ -12,7 +12,6 @@ from scipy.stats import entropy
 from visattn.errors import ModelError
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import require_at_least
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics.metric import Cost, Metric, Verdict
 from visattn.evaluation.metrics.mprt import CANNOT_BE_COPIED, randomized
@@ -21,6 +20,7 @@ from visattn.evaluation.randomization import TOP_DOWN
 from visattn.evaluation.rerun import Further
 from visattn.evaluation.sample import Excluded
 from visattn.evaluation.similarity import Grid
+from visattn.options import require_at_least
 
 
 @METRICS.register("emprt")

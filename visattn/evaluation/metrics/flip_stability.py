@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visattn.errors import ConfigError
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import Comparison
+from visattn.evaluation.metrics.comparison import Comparison
 from visattn.evaluation.metrics.metric import Cost, Verdict
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.rerun import Further, kept_target, rerun
 from visattn.evaluation.sample import Excluded
+from visattn.options import require_choice
 from visattn.saliency import SaliencyMap
 
 AXES = {"horizontal": 1, "vertical": 0}
@@ -42,8 +42,7 @@ class FlipStability(Comparison):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.direction not in AXES:
-            raise ConfigError(f"direction={self.direction!r} is not one of {', '.join(AXES)}.")
+        require_choice("direction", self.direction, AXES)
 
     def cost(self) -> Cost:
         """Return one map."""

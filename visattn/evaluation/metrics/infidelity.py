@@ -24,6 +24,7 @@ from visattn.evaluation.units import Units
 from visattn.images import Size
 from visattn.methods.baseline import described
 from visattn.models import Model
+from visattn.options import require_at_least, require_choice
 
 SQUARE, NOISE = PERTURBATIONS = ("square", "noise")
 NO_CELLS = "the map's cells are no whole pixels of the input"
@@ -69,11 +70,11 @@ class Infidelity(Metric):
     def __post_init__(self) -> None:
         if not issubclass(REPLACEMENTS.get(self.fill), Substitute):
             raise ConfigError(f"fill={self.fill!r} is no fixed baseline: use mean, black or blur.")
-        for name, known in (("score", SCORES), ("perturbation", PERTURBATIONS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is not in {', '.join(known)}.")
-        if self.samples < 1 or not self.sigma > 0:
-            raise ConfigError("infidelity needs samples of at least 1 and sigma above 0.")
+        require_choice("score", self.score, SCORES)
+        require_choice("perturbation", self.perturbation, PERTURBATIONS)
+        require_at_least("samples", self.samples, 1)
+        if not self.sigma > 0:
+            raise ConfigError(f"sigma={self.sigma!r} is not above 0.")
 
     @property
     def substitute(self) -> Substitute:

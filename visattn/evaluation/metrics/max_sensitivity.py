@@ -11,14 +11,15 @@ import torch
 
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import first_excluded, require_at_least, require_flag
 from visattn.evaluation.measured import Measured
+from visattn.evaluation.metrics.comparison import first_excluded
 from visattn.evaluation.metrics.metric import LOWER, Cost, Metric, Verdict
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.rerun import Further, Wanted, kept_target, rerun
 from visattn.evaluation.sample import Excluded
 from visattn.evaluation.seeding import torch_generator
 from visattn.models import Model
+from visattn.options import require_at_least
 
 
 @METRICS.register("max_sensitivity")
@@ -50,7 +51,6 @@ class MaxSensitivity(Metric):
     def __post_init__(self) -> None:
         require_at_least("radius", self.radius, 0.0)
         require_at_least("samples", self.samples, 1)
-        require_flag("average", self.average)
 
     def cost(self) -> Cost:
         """Return one map for each change."""

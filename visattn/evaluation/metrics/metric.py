@@ -19,7 +19,7 @@ from visattn.evaluation.spec import written
 from visattn.evaluation.trial import Trial
 from visattn.images import Size
 from visattn.models import Model
-from visattn.options import created
+from visattn.options import PLAIN, created
 
 Values = npt.NDArray[np.float64]
 Verdict = Measured | Excluded
@@ -123,4 +123,4 @@ class Metric(ABC):
     @classmethod
     def create(cls, name: str, options: dict[str, Any]) -> Metric:
         """Build the metric from options; raises `ConfigError` for unknown and unfit ones."""
-        return created(cls, name, options, ConfigError)
+        return created(cls, name, options, ConfigError, PLAIN)

@@ -9,12 +9,13 @@ from typing import ClassVar
 from visattn.errors import ModelError
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import Comparison, first_excluded, require_at_least
+from visattn.evaluation.metrics.comparison import Comparison, first_excluded
 from visattn.evaluation.metrics.metric import LOWER, Cost, Verdict
 from visattn.evaluation.metrics.registry import METRICS
-from visattn.evaluation.randomization import TOP_DOWN, Randomization, require
+from visattn.evaluation.randomization import ORDERS, TOP_DOWN, Randomization
 from visattn.evaluation.rerun import Further, kept_target, rerun
 from visattn.evaluation.sample import Excluded
+from visattn.options import require_at_least, require_choice
 
 CANNOT_BE_COPIED = "the model cannot be copied"
 
@@ -49,7 +50,7 @@ class Mprt(Comparison):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.order)
+        require_choice("order", self.order, ORDERS)
         require_at_least("stages", self.stages, 1)
 
     def cost(self) -> Cost:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visattn.errors import ConfigError, suggestion
+from visattn.errors import ConfigError
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import PROBABILITY, SCORES, Case
 from visattn.evaluation.metrics.metric import Cost, Metric, Values, Verdict
@@ -20,6 +20,7 @@ from visattn.evaluation.sample import Excluded
 from visattn.evaluation.trial import Trial
 from visattn.images import Size
 from visattn.models import Model
+from visattn.options import require_at_least, require_choice
 
 TOKENS = "tokens"
 
@@ -54,8 +55,8 @@ class Perturbation(Metric):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require_name("fill", self.fill, REPLACEMENTS.names())
-        _require_name("score", self.score, SCORES)
+        require_choice("fill", self.fill, REPLACEMENTS.names())
+        require_choice("score", self.score, SCORES)
         whole = isinstance(self.unit, int) and not isinstance(self.unit, bool)
         if self.unit is not None and (not whole or self.unit < 1):
             raise ConfigError(f"unit={self.unit!r} is no number of pixels, at least 1.")
@@ -101,8 +102,7 @@ class Perturbation(Metric):
 
 def shares_of(steps: int) -> list[Fraction]:
     """Return 0, 1 / steps, ..., 1; raises `ConfigError` below one step."""
-    if steps < 1:
-        raise ConfigError(f"steps={steps!r} is not at least 1.")
+    require_at_least("steps", steps, 1)
     return [Fraction(step, steps) for step in range(steps + 1)]
 
 
@@ -124,10 +124,3 @@ def _fractions(given: Sequence[Any]) -> Iterator[Fraction]:
         if not number or not 0 < each <= 1:
             raise ConfigError(f"fractions: {each!r} is not above 0 and at most 1.")
         yield Fraction(str(each))
-
-
-def _require_name(option: str, value: Any, names: Sequence[str]) -> None:
-    if value not in names:
-        raise ConfigError(
-            f"{option}={value!r} is not one of {', '.join(names)}.{suggestion(str(value), names)}"
-        )

@@ -21,6 +21,7 @@ from visattn.evaluation.sample import Excluded
 from visattn.evaluation.trial import Trial
 from visattn.images import Size
 from visattn.models import Model
+from visattn.options import require_choice
 
 PREDICTION = "prediction"
 AGAINST = (LABEL, PREDICTION)
@@ -54,8 +55,7 @@ class PositivePerturbation(Perturbation):
         super().__post_init__()
         if self.score != PROBABILITY:
             raise ConfigError("Perturbation counts right choices and has no score: leave it out.")
-        if self.against not in AGAINST:
-            raise ConfigError(f"against={self.against!r} is not one of {', '.join(AGAINST)}.")
+        require_choice("against", self.against, AGAINST)
         found = fractions_of(self.fractions)
         if len(found) < 2 or sorted(set(found)) != found:
             raise ConfigError(f"fractions={self.fractions!r}: give at least two, rising.")

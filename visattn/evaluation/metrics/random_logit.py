@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import Comparison
 from visattn.evaluation.measured import Measured
+from visattn.evaluation.metrics.comparison import Comparison
 from visattn.evaluation.metrics.metric import LOWER, Cost, Verdict
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.rerun import Further, rerun

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from visattn.errors import ConfigError
 from visattn.evaluation.case import Case
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics.metric import Verdict
@@ -18,6 +17,7 @@ from visattn.evaluation.metrics.perturbation import Perturbation
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.removal import NOTHING, Band, Path
 from visattn.evaluation.sample import Excluded
+from visattn.options import require_at_least
 
 
 @METRICS.register("saco")
@@ -46,8 +46,7 @@ class SaCo(Perturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.groups < 2:
-            raise ConfigError(f"groups={self.groups!r} is not at least 2.")
+        require_at_least("groups", self.groups, 2)
 
     def bands(self) -> Sequence[Band]:
         """Return the groups, the most relevant first."""

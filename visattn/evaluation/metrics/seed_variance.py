@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import Comparison, first_excluded, require_at_least
+from visattn.evaluation.metrics.comparison import Comparison, first_excluded
 from visattn.evaluation.metrics.metric import Cost, Verdict
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.rerun import Further, kept_target, rerun
@@ -17,6 +17,7 @@ from visattn.evaluation.sample import Excluded
 from visattn.evaluation.trial import Trial
 from visattn.images import Size
 from visattn.models import Model
+from visattn.options import require_at_least
 
 SEED = "seed"
 

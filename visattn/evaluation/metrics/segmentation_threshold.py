@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from visattn.errors import ConfigError
 from visattn.evaluation.localization import Mask, Values
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.metrics.segmented import Segmented
 from visattn.evaluation.segmentation import accuracy, counts, mean_iou
+from visattn.options import require_at_least
 
 PAPER = "Chefer, Gur & Wolf, CVPR 2021"
 
@@ -92,8 +92,7 @@ class SegmentationBestMeanIou(Segmented):
     steps: int = 100
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"steps={self.steps!r} is not at least 1.")
+        require_at_least("steps", self.steps, 1)
 
     def cut(self, values: Values, inside: Mask) -> Measured:
         """Return the mean at one image's own best threshold, with its counts at all."""

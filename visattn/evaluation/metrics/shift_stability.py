@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from visattn.errors import ConfigError, VisattnError
+from visattn.errors import VisattnError
 from visattn.evaluation.bench import Bench
 from visattn.evaluation.case import Case
-from visattn.evaluation.comparison import Comparison, first_excluded, require_at_least
+from visattn.evaluation.metrics.comparison import Comparison, first_excluded
 from visattn.evaluation.metrics.metric import Cost, Verdict
 from visattn.evaluation.metrics.registry import METRICS
 from visattn.evaluation.rerun import Further, Wanted, kept_target, rerun
 from visattn.evaluation.sample import Excluded
 from visattn.evaluation.similarity import Grid
 from visattn.models import Model
+from visattn.options import require_at_least, require_choice
 
 EDGE, MEAN, WRAP = FILLS = ("edge", "mean", "wrap")
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -55,8 +56,7 @@ class ShiftStability(Comparison):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least("patches", self.patches, 1)
-        if self.fill not in FILLS:
-            raise ConfigError(f"fill={self.fill!r} is not one of {', '.join(FILLS)}.")
+        require_choice("fill", self.fill, FILLS)
 
     def cost(self) -> Cost:
         """Return one map for each side; none for a case that is excluded."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visattn.errors import ConfigError
 from visattn.evaluation.measured import Measured
 from visattn.evaluation.metrics.metric import Metric, Verdict
 from visattn.evaluation.rerun import NO_SIGNAL, Further
 from visattn.evaluation.sample import Excluded
-from visattn.evaluation.similarity import SPEARMAN, SSIM, Grid, require, similarity
+from visattn.evaluation.similarity import SIMILARITIES, SPEARMAN, SSIM, Grid, similarity
+from visattn.options import require_choice
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Comparison(Metric):
     absolute: bool = False
 
     def __post_init__(self) -> None:
-        require(self.similarity)
-        require_flag("absolute", self.absolute)
+        require_choice("similarity", self.similarity, SIMILARITIES)
 
     def ranks_alone(self) -> bool:
         """Return whether neither values nor signs count: ``ssim`` reads the one."""
@@ -46,18 +45,3 @@ class Comparison(Metric):
 def first_excluded(maps: Iterable[Further]) -> Excluded | None:
     """Return why the first map that is missing is, or None."""
     return next((found for found in maps if isinstance(found, Excluded)), None)
-
-
-def require_flag(name: str, value: object) -> None:
-    """Raise `ConfigError` for what is neither True nor False."""
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r} is neither True nor False.")
-
-
-def require_at_least(name: str, value: float, least: float) -> None:
-    """Raise `ConfigError` for a value that is not finite or lies below the least that makes sense.
-
-    The least itself is allowed.
-    """
-    if not (math.isfinite(value) and value >= least):
-        raise ConfigError(f"{name}={value!r} is not at least {least:g}.")
