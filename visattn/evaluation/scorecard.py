@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -117,49 +118,92 @@ def rows_of(
     seed: int,
 ) -> list[Row]:
     """Return the rows of one metric, the best first; ``results`` are by the label of the trial."""
-    groups = {trial.label: grouped(results.get(trial.label, ())) for trial in trials}
-    values = {
-        name: float(metric.aggregate(np.stack(list(found.values()))))
-        for name, found in groups.items()
-        if found
-    }
-    sign = -1.0 if metric.better == LOWER else 1.0
-    order = sorted(trials, key=lambda t: -sign * values.get(t.label, -sign * np.inf))
-    best = order[0].label if order and order[0].label in values else None
-    controls = [trial.label for trial in trials if trial.control and trial.label in values]
+    contest = _Contest(label, metric, trials, results, refusals, seed)
+    return [contest.row(trial) for trial in contest.order]
 
-    def difference(one: str, other: str) -> Interval | None:
-        return _difference(metric, results.get(one, ()), results.get(other, ()), seed)
 
-    applying = [trial.label for trial in trials if trial.control and trial.label not in refusals]
-    rows = []
-    for trial in order:
-        name, own = trial.label, list(results.get(trial.label, ()))
-        known = trial.label in values
-        against = {
-            other: found
-            for other in controls
-            if known and other != name and (found := difference(name, other)) is not None
-        }
-        rows.append(
-            Row(
-                metric=label,
-                method=name,
-                control=trial.control,
-                interval=interval(np.stack(list(groups[name].values())), metric.aggregate, seed)
-                if known
-                else None,
-                maps=sum(each.value is not None for each in own),
-                against=against,
-                verdict=None if trial.control else _verdict(metric, against, applying),
-                best=name == best,
-                behind=difference(name, best) if best and known and name != best else None,
-                refused=refusals.get(name),
-                excluded=dict(Counter(each.reason for each in own if each.reason is not None)),
-                **_means(own),
-            )
+@dataclass(frozen=True, eq=False)
+class _Contest:
+    """The methods of one metric, to be compared with the best and with the controls."""
+
+    label: str
+    metric: Metric
+    trials: Sequence[Trial]
+    results: Mapping[str, Sequence[Result]]
+    refusals: Mapping[str, str]
+    seed: int
+
+    @cached_property
+    def groups(self) -> dict[str, Values]:
+        """Values of the methods that have any (group, part)."""
+        found = {trial.label: grouped(self.results.get(trial.label, ())) for trial in self.trials}
+        return {name: np.stack(list(each.values())) for name, each in found.items() if each}
+
+    @cached_property
+    def order(self) -> list[Trial]:
+        """The best first, methods without a value last."""
+        sign = 1.0 if self.metric.better == LOWER else -1.0
+        places = {n: sign * float(self.metric.aggregate(v)) for n, v in self.groups.items()}
+        return sorted(self.trials, key=lambda trial: places.get(trial.label, np.inf))
+
+    def row(self, trial: Trial) -> Row:
+        name, best = trial.label, self.order[0].label
+        own, values = self.results.get(name, ()), self.groups.get(name)
+        against = self.against(name)
+        return Row(
+            metric=self.label,
+            method=name,
+            control=trial.control,
+            interval=None if values is None else interval(values, self.metric.aggregate, self.seed),
+            maps=sum(each.value is not None for each in own),
+            against=against,
+            verdict=None if trial.control else self.verdict(against),
+            best=values is not None and name == best,
+            behind=self.difference(name, best) if name != best else None,
+            refused=self.refusals.get(name),
+            excluded=dict(Counter(each.reason for each in own if each.reason is not None)),
+            **_means(own),
         )
-    return rows
+
+    def against(self, name: str) -> dict[str, Interval]:
+        """Return the differences of a method to the controls that have values."""
+        others = [each.label for each in self.trials if each.control and each.label != name]
+        found = {other: self.difference(name, other) for other in others}
+        return {other: each for other, each in found.items() if each is not None}
+
+    def difference(self, one: str, other: str) -> Interval | None:
+        """Return the difference on the samples that both have a value of, None without any.
+
+        Pairs are samples before they are groups: of a photo with two classes, one of which has no
+        value of the other method, only the class that both have is compared.
+        """
+        left, right = (
+            {each.sample: each for each in self.results.get(name, ()) if each.value is not None}
+            for name in (one, other)
+        )
+        both = [name for name in left if name in right]
+        if not both:
+            return None
+        values = [
+            np.stack(list(grouped([side[name] for name in both]).values()))
+            for side in (left, right)
+        ]
+        return paired(values[0], values[1], self.metric.aggregate, self.seed)
+
+    def verdict(self, against: Mapping[str, Interval]) -> str | None:
+        """Return whether the intervals of the differences say better, worse or neither.
+
+        Nothing is better than a control that applies but that it was never compared with.
+        """
+        better = self.metric.better
+        if better not in (HIGHER, LOWER) or not against:
+            return None
+        applying = {t.label for t in self.trials if t.control and t.label not in self.refusals}
+        higher, found = better == HIGHER, list(against.values())
+        if any(each.below_zero if higher else each.above_zero for each in found):
+            return WORSE
+        ahead = all(each.above_zero if higher else each.below_zero for each in found)
+        return BETTER if ahead and applying <= against.keys() else OPEN
 
 
 def grouped(results: Sequence[Result]) -> dict[str, Values]:
@@ -169,43 +213,6 @@ def grouped(results: Sequence[Result]) -> dict[str, Values]:
         if each.value is not None:
             found.setdefault(each.group, []).append(each.parts or (each.value,))
     return {group: np.mean(np.array(parts, np.float64), axis=0) for group, parts in found.items()}
-
-
-def _difference(
-    metric: Metric, one: Sequence[Result], other: Sequence[Result], seed: int
-) -> Interval | None:
-    """Return the difference on the samples that both have a value of, None where there are none.
-
-    Pairs are samples before they are groups: of a photo with two classes, one of which has no value
-    of the other method, only the class that both have is compared.
-    """
-    own, others = ({e.sample: e for e in found if e.value is not None} for found in (one, other))
-    both = [name for name in own if name in others]
-    if not both:
-        return None
-    left, right = (
-        np.stack(list(grouped([found[name] for name in both]).values())) for found in (own, others)
-    )
-    return paired(left, right, metric.aggregate, seed)
-
-
-def _verdict(
-    metric: Metric, against: Mapping[str, Interval], applying: Sequence[str]
-) -> str | None:
-    """Return whether the intervals of the differences say better, worse or neither.
-
-    Nothing is better than a control of ``applying`` that it was never compared with.
-    """
-    if metric.better not in (HIGHER, LOWER) or not against:
-        return None
-    higher = metric.better == HIGHER
-    found = list(against.values())
-    compared = all(name in against for name in applying)
-    if compared and all(each.above_zero if higher else each.below_zero for each in found):
-        return BETTER
-    if any(each.below_zero if higher else each.above_zero for each in found):
-        return WORSE
-    return OPEN
 
 
 def _means(results: Sequence[Result]) -> dict[str, Any]:
