@@ -1,6 +1,6 @@
 """Measure methods on a data set, next to controls: a scorecard with intervals and a figure.
 
-    python scripts/evaluate_methods.py planted?count=20 \\
+    python scripts/evaluate_methods.py 'planted?count=20' \\
         --model reference:vit --method rollout --metric energy_pointing --out out/planted
 
     python scripts/evaluate_methods.py data/photos \\

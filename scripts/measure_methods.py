@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from evidence_curves import deletion, insertion, units
 from torch.nn import functional
 
 import visattn
 from visattn.evaluation.mosaic import Mosaic, grid_pointing, mosaics, pointed, tiles_of
-from visattn.evaluation.perturbation import deletion, insertion, units
 from visattn.images import Image, Size, load_image
 from visattn.methods import get_method, list_methods
 from visattn.models import Model

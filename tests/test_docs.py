@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,40 @@ def test_commands_are_typed_right(command: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(build(), words)
     assert result.exit_code == 0, result.output
     assert Path(words[place]).exists()
+
+
+def typed(page: str, heading: str = "\n") -> list[list[str]]:
+    """Return the commands of visattn in the first shell block of a page behind some words."""
+    _, _, rest = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(heading)
+    (block, *_) = re.findall(r"```sh\n(.*?)```", rest, flags=re.DOTALL)
+    lines = block.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("visattn")]
+
+
+def test_the_commands_of_evaluation_are_typed_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    planted, config, listing = typed("evaluation.md")
+    assert "--list" in listing
+    for words in (planted, config):
+        result = CliRunner().invoke(build(), [*words, "--limit", "2"])
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "truth" / "scorecard.png").is_file()
+    assert CliRunner().invoke(build(), listing).exit_code == 0
+
+
+def test_the_commands_of_sheets_are_typed_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(ROOT / "data" / "photos" / "cat.jpg", tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    for words in typed("gallery.md", "Layers and heads of a photo"):
+        result = CliRunner().invoke(build(), words)
+        assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out" / "dinov2" / "sheets").rglob("*.png"))) == 3
 
 
 def test_the_table_of_methods_is_complete() -> None:

@@ -12,7 +12,7 @@ import yaml
 from cli_command import Command
 from PIL import Image as PillowImage
 
-from visattn.evaluation import list_datasets, list_metrics
+from visattn.evaluation import folder, list_datasets, list_metrics
 from visattn.evaluation.config import EvaluationConfig
 
 ROOT = Path(__file__).parent.parent.parent
@@ -142,3 +142,55 @@ def test_the_example_config_names_every_key_and_runs(
     done = visattn_command("evaluate", "--config", str(broken))
     assert done.code == 2
     assert "Did you mean 'model'" in done.err
+
+
+def test_size_and_device_reach_the_model(visattn_command: Command, tmp_path: Path) -> None:
+    words = (str(ROOT / "data" / "photos"), "--model", "test_efficientnet", "--weights", "random",
+             "--method", "random", "--metric", "sparseness", "--limit", "1")  # fmt: skip
+    out = ("--out", str(tmp_path / "o"))
+    done = visattn_command("evaluate", *words, "--image-size", "64x96", *out)
+    assert done.code == 0, done.err
+    run = json.loads((tmp_path / "o" / "run.json").read_text())
+    assert run["model"]["input_size"] == [64, 96]
+    done = visattn_command("evaluate", *words, "--device", "nonsense", *out)
+    assert done.code == 2
+    assert "nonsense" in done.err
+
+
+def test_a_seed_makes_random_weights_and_torch_is_as_before(
+    visattn_command: Command, tmp_path: Path
+) -> None:
+    import torch
+
+    digests, before = [], torch.random.get_rng_state()
+    words = (str(ROOT / "data" / "photos"), "--model", "test_efficientnet", "--weights", "random",
+             "--method", "random", "--metric", "sparseness", "--limit", "1")  # fmt: skip
+    for number, seed in enumerate(("1", "1", "2")):
+        out = tmp_path / str(number)
+        assert visattn_command("evaluate", *words, "--seed", seed, "--out", str(out)).code == 0
+        digests.append(json.loads((out / "run.json").read_text())["model"]["weights_sha256"])
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_interrupt_is_exit_code_130_and_can_be_continued(
+    visattn_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    out = ("--out", str(tmp_path / "o"), "--limit", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "evaluate", interrupt)
+        done = visattn_command("evaluate", *QUICK, *out)
+    assert done.code == 130
+    assert "run again to continue" in done.err
+    assert visattn_command("evaluate", *QUICK, *out).code == 0
+
+
+def test_options_of_a_data_set_that_cannot_be_read_say_how(visattn_command: Command) -> None:
+    words = ("coco:x.json?images=data/photos", "-m", "reference:vit", "--method", "gae")
+    done = visattn_command("evaluate", *words, "--metric", "srg", "--out", "nowhere")
+    assert done.code == 2
+    assert "'coco:x.json?images=data/photos'" in done.err
+    assert "data / photos is no number, word or list: quote text" in done.err

@@ -88,6 +88,8 @@ def test_a_sheet_shows_the_maps_that_explain_gives(
     assert len(shown[1]) == depth * heads
     export(gallery, "--sheet", "heads", "--layer", "-1", "--photo", "ant.png", "--model", MODEL)
     assert len(shown[2]) == heads
+    beside = {path.name for path in place.parent.iterdir()}
+    assert beside == {f"test_vit.{each}.png" for each in ("layers", "heads", "heads.layer-1")}
 
 
 def test_the_same_sheet_has_the_same_bytes(gallery: Path) -> None:
@@ -156,11 +158,12 @@ def test_a_new_photo_takes_its_old_sheet_away(made: Path, tmp_path: Path) -> Non
     }
     run_gallery(load_config(overrides=given), progress=False)
     export(tmp_path / "out", "--sheet", "layers")
-    assert len(list((tmp_path / "out" / "sheets").rglob("*.layers.png"))) == 2
+    export(tmp_path / "out", "--sheet", "heads", "--layer", "-1")
+    assert len(list((tmp_path / "out" / "sheets").rglob("test_vit.*.png"))) == 4
     photo(tmp_path / "in" / "ant.png", 90, 160)
     run_gallery(load_config(overrides=given), progress=False)
-    (left,) = (tmp_path / "out" / "sheets").rglob("*.layers.png")
-    assert left.parent.name == NAME
+    left = list((tmp_path / "out" / "sheets").rglob("test_vit.*.png"))
+    assert [path.parent.name for path in left] == [NAME, NAME]
 
 
 def test_the_page_has_the_command_to_copy(gallery: Path, browser: Any) -> None:

@@ -45,7 +45,7 @@ def sheets(out: Path, chosen: Chosen, wish: Wish) -> Iterator[tuple[Path | None,
             yield None, str(error)
             continue
         for image, path in photos.items():
-            place = out / Store(out).sheet(image, name, wish.kind)
+            place = out / Store(out).sheet(image, name, wish.kind, wish.layer)
             try:
                 _write(place, image, _maps(model, path, wish))
             except UnsupportedMethodError as error:

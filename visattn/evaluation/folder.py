@@ -42,13 +42,14 @@ def evaluate_to(
     """
     _require_ours(config.out)
     start = time.perf_counter()
-    torch.manual_seed(config.seed)
-    model = load_model(
-        config.model,
-        weights=None if config.weights == "random" else config.weights,
-        image_size=config.image_size,
-        device=config.device,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = load_model(
+            config.model,
+            weights=None if config.weights == "random" else config.weights,
+            image_size=config.image_size,
+            device=config.device,
+        )
     card = evaluate(
         model,
         config.dataset,

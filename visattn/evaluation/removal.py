@@ -121,7 +121,7 @@ class Path(NamedTuple):
     readings: Mapping[Band, Reading]
 
 
-Memo = dict[tuple[Model, Removal], dict[Band, Reading]]
+Memo = dict[Removal, dict[Band, Reading]]
 # Metrics that follow the same path of one case share it for as long as the case lives.
 _MEMO: WeakKeyDictionary[Case, Memo] = WeakKeyDictionary()
 
@@ -150,7 +150,7 @@ def paths(
     """
     wanted = [band for band in dict.fromkeys(bands) if band != NOTHING]
     orders = [ordered(bench.model, case, removal) for case in cases]
-    memos = [_memo(bench.model, case, removal) for case in cases]
+    memos = [_memo(case, removal) for case in cases]
     missing = [
         (place, band)
         for place, (order, memo) in enumerate(zip(orders, memos, strict=True))
@@ -178,8 +178,8 @@ def _variants(
             yield Variant(cases[place].sample, order.units, band.of(order.places))
 
 
-def _memo(model: Model, case: Case, removal: Removal) -> dict[Band, Reading]:
-    known = _MEMO.setdefault(case, {}).setdefault((model, removal), {})
+def _memo(case: Case, removal: Removal) -> dict[Band, Reading]:
+    known = _MEMO.setdefault(case, {}).setdefault(removal, {})
     if NOTHING not in known:
         known[NOTHING] = Reading.of(case, case.output)
     return known

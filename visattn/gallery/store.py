@@ -8,7 +8,7 @@
       overlays/IMAGE/MODEL.METHOD.png   annotated picture
       heat/IMAGE/MODEL.METHOD.png       the heat layer alone, for the page
       photos/IMAGE/{photo,thumbnail}.jpg
-      sheets/IMAGE/MODEL.{layers,heads}.png   contact sheets, where they were asked for
+      sheets/IMAGE/MODEL.{layers,heads,heads.layerN}.png   contact sheets that were asked for
 
 Of a clip the maps of all frames lie in one ``.npz``, and instead of the two pictures there are::
 
@@ -22,6 +22,7 @@ input is kept, and ``cat.jpg`` and ``cat.png`` never meet.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -99,9 +100,24 @@ class Store:
         """Return the relative path of the small copy of a photo."""
         return f"photos/{image}/thumbnail.jpg"
 
-    def sheet(self, image: str, model: str, kind: str) -> str:
-        """Return the relative path of the contact sheet of a photo's layers or heads."""
-        return f"sheets/{image}/{slug(model)}.{kind}.png"
+    def sheet(self, image: str, model: str, kind: str, layer: str | None = None) -> str:
+        """Return the relative path of the contact sheet of a photo's layers or heads.
+
+        ``layer`` is the one whose heads it shows, None for all.
+        """
+        part = "" if layer is None else f".layer{layer.replace(':', '_')}"
+        return f"sheets/{image}/{slug(model)}.{kind}{part}.png"
+
+    def sheets(self, image: str, model: str) -> list[str]:
+        """Return the relative paths of the contact sheets of a photo that are there."""
+        name = glob.escape(slug(model))
+        found = [
+            path
+            for kind in SHEETS
+            for pattern in (f"{name}.{kind}.png", f"{name}.{kind}.layer*.png")
+            for path in (self.root / "sheets" / image).glob(pattern)
+        ]
+        return [path.relative_to(self.root).as_posix() for path in found]
 
     def exists(self) -> bool:
         """Return whether the folder holds a gallery.
@@ -165,7 +181,7 @@ class Store:
             names = self.files(entry)
             if entry.image not in shown:
                 names += [self.photo(entry.image), self.thumbnail(entry.image)]
-            names += [self.sheet(entry.image, entry.model, kind) for kind in SHEETS]
+            names += self.sheets(entry.image, entry.model)
             for name in names:
                 (self.root / name).unlink(missing_ok=True)
         for path in (self.manifest.path, self.index):

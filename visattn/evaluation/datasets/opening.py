@@ -27,7 +27,7 @@ def open_dataset(text: str) -> Dataset:
         folder = next((each for each in (text, before) if Path(each).is_dir()), None)
         if folder is not None:
             name, place, options = "images", folder, "" if folder == text else options
-    kind, given = DATASETS.get(name), parsed(f"{name}:{options}")[1]
+    kind, given = DATASETS.get(name), _given(text, options)
     takes = any(each.name == SOURCE for each in fields(kind))
     if takes and not place:
         raise ConfigError(f"{text!r}: say where it is, {name}:PATH.")
@@ -35,3 +35,13 @@ def open_dataset(text: str) -> Dataset:
         raise ConfigError(f"{text!r}: {name} is generated and lies nowhere; options follow '?'.")
     source: dict[str, Any] = {SOURCE: Path(place)} if takes else {}
     return kind.create(name, {**source, **given})
+
+
+def _given(text: str, options: str) -> dict[str, Any]:
+    try:
+        return parsed(f"options:{options}")[1]
+    except ConfigError as error:
+        raise ConfigError(
+            f"{text!r}: the options {options!r} cannot be read ({error.__cause__}): write "
+            "?key=value,key='text with / or spaces'."
+        ) from error

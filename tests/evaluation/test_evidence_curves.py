@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from visattn.errors import ConfigError
-from visattn.evaluation.perturbation import deletion, insertion, units
 from visattn.geometry import Geometry
 from visattn.images import Size
 from visattn.saliency import SaliencyMap
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from evidence_curves import deletion, insertion, units
 
 UNIT, ROWS, COLS = 2, 3, 5
 
