@@ -20,7 +20,7 @@ from visattn.evaluation.markdown import overview, spent
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs" / "leaderboard"
 PAGE = ROOT / "docs" / "leaderboard.md"
-NAMES = ("vit", "cbam", "dinov2", "dinov2_slow", "lite0", "lite0_slow")
+NAMES = tuple(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 
 
 def main() -> int:
